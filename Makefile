@@ -1,0 +1,48 @@
+# Each target sets up what it needs in .venv; nothing else is touched. Run `make help` for the list.
+PYTHON ?= python3
+VENV ?= .venv
+JAX ?=
+WORKERS ?= 2
+
+bin := $(VENV)/bin
+# $(VENV)/.installed-X says that the extra X is installed, as of pyproject.toml.
+
+.PHONY: help demo test slow notebooks lint format bench clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(bin)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-%: pyproject.toml | $(bin)/python
+	$(bin)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]' $(JAX)
+	@touch $@
+
+demo: $(VENV)/.installed-plot  ## fit Old Faithful two ways, print a table, write demo.png
+	$(bin)/python -m otmix_jax.cli.demo
+
+test: $(VENV)/.installed-test  ## the default test suite
+	$(bin)/python -m pytest -n $(WORKERS) -m "not slow and not gpu"
+
+slow: $(VENV)/.installed-test  ## the tests marked slow
+	$(bin)/python -m pytest -n $(WORKERS) -m "slow and not gpu"
+
+notebooks: $(VENV)/.installed-notebooks  ## execute every notebook
+	$(bin)/python -m pytest -p no:cacheprovider --nbmake --nbmake-timeout=900 notebooks
+
+lint: $(VENV)/.installed-lint  ## ruff and pyright
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/pyright
+
+format: $(VENV)/.installed-lint  ## let ruff rewrite
+	$(bin)/ruff check --fix .
+	$(bin)/ruff format .
+
+bench: $(VENV)/.installed-bench  ## time EM and the gradient path, write benchmarks/results.json
+	$(bin)/python -m benchmarks.run
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) demo.png benchmarks/results.json

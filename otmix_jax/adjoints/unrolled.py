@@ -1,0 +1,27 @@
+"""Derivatives through the steps themselves."""
+
+from .._pytree import pytree, static
+from ..mixture import Mixture
+from ..oracle import Oracle
+from ..solution import Solution
+from ..solvers.base import Solver
+from ..solvers.driver import Limits, run_scanned
+from .base import Adjoint
+
+
+@pytree
+class Unrolled(Adjoint):
+    """Backpropagates through up to `length` steps, each recomputed from its checkpoint.
+
+    Time and memory grow with `length`. Use it to check `Implicit`, or to differentiate a run
+    that is stopped early.
+
+    Attributes:
+        length: static bound on the steps; `max_steps` still holds below it.
+    """
+
+    length: int = static(default=100)
+
+    def run(self, oracle: Oracle, solver: Solver, initial: Mixture, limits: Limits) -> Solution:
+        """Runs under `lax.scan`."""
+        return run_scanned(oracle, solver, initial, limits, self.length)

@@ -1,0 +1,162 @@
+"""Gaussian components: one class over the covariance structures of `covariance.py`."""
+
+import math
+from typing import ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Int, PRNGKeyArray, PyTree
+
+from .._numerics import safe_divide
+from .._pytree import pytree, replace
+from .base import Family
+from .covariance import STRUCTURES, Covariance, Full, Ridge
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+@pytree
+class Moments:
+    """Sums over rows about the pivots p_j (the current means): additive.
+
+    Attributes:
+        first: [k, d] sum_i P_ij (x_i - p_j).
+        second: sum_i P_ij (x_i - p_j)(x_i - p_j)^T, as the covariance structure needs it.
+    """
+
+    first: Array
+    second: Array
+
+
+@pytree
+class Gaussian(Family):
+    """K Gaussian components.
+
+    Attributes:
+        mean: [k, d], in the units of the rows.
+        covariance: one of `Full`, `Tied`, `Diagonal`, `Spherical`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from otmix_jax.families import Gaussian, Spherical
+        >>> components = Gaussian(jnp.array([[0.0], [2.0]]), Spherical(jnp.array([1.0, 1.0]), 1))
+        >>> components.cost(jnp.array([[0.0]])).round(4).tolist()
+        [[0.9189..., 2.9189...]]
+
+    Source: Vayer and Lasalle, arXiv 2501.12005, section 3.
+    """
+
+    mean: Array
+    covariance: Covariance
+    equivariant: ClassVar[bool] = True
+
+    @property
+    def n_components(self) -> int:
+        """K."""
+        return self.mean.shape[-2]
+
+    @property
+    def n_features(self) -> int:
+        """The width d of a row."""
+        return self.mean.shape[-1]
+
+    @property
+    def n_parameters(self) -> int:
+        """K d for the means, and the covariance structure's own."""
+        return self.n_components * self.n_features + self.covariance.n_parameters
+
+    def cost(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
+        """C_ij = (|L_j^-1 (x_i - mu_j)|^2 + d log 2 pi) / 2 + log det L_j, in nats."""
+        whitened = self.covariance.whiten(x[:, None, :] - self.mean)
+        constant = 0.5 * self.n_features * math.log(2 * math.pi)
+        return 0.5 * jnp.sum(whitened**2, axis=-1) + (self.covariance.half_log_det() + constant)
+
+    def statistics(self, x: Float[Array, "n d"], plan: Float[Array, "n k"]) -> Moments:
+        """First and second moments about the current means; the pivot keeps the digits."""
+        difference = x[:, None, :] - self.mean
+        first = jnp.einsum("nk,nkd->kd", plan, difference, precision=_HIGHEST)
+        return Moments(first, self.covariance.scatter(difference, plan))
+
+    def maximize(
+        self, statistics: Moments, mass: Float[Array, " k"], prior: Ridge | None = None
+    ) -> Self:
+        """Means, then covariances about the *new* means: the note's (3.3) and (3.4), corrected."""
+        if prior is None:
+            zero = jnp.zeros((), self.mean.dtype)
+            prior = Ridge(zero, jnp.ones_like(self.mean[0]))
+        shift = safe_divide(statistics.first, mass[:, None])
+        covariance = self.covariance.maximize(statistics.second, shift, mass, prior)
+        return replace(self, mean=self.mean + shift, covariance=covariance)
+
+    def penalty(self, prior: Ridge | None) -> Float[Array, ""] | float:
+        """The ridge's share of the objective; 0 without one."""
+        return 0.0 if prior is None else self.covariance.penalty(prior)
+
+    def constrain(self, coordinates: PyTree) -> Self:
+        """Means move in units of their own covariance factor, factors by a right multiplication.
+
+        So the coordinates have no units, and a gradient step means the same in metres and miles.
+        """
+        mean = self.mean + self.covariance.colour(coordinates["mean"])
+        return replace(
+            self, mean=mean, covariance=self.covariance.constrain(coordinates["covariance"])
+        )
+
+    def unconstrained(self, origin: Self) -> dict[str, Array]:
+        """The coordinates of this family about `origin`."""
+        shift = origin.covariance.whiten((self.mean - origin.mean)[None])[0]
+        return {"mean": shift, "covariance": self.covariance.unconstrained(origin.covariance)}
+
+    def sample(self, key: PRNGKeyArray, labels: Int[Array, " n"]) -> Float[Array, "n d"]:
+        """Draws from N(mu_j, Sigma_j), j = labels_i."""
+        noise = jax.random.normal(key, (labels.shape[0], self.n_features), self.mean.dtype)
+        return self.mean[labels] + self.covariance.colour_rows(noise, labels)
+
+    def affine(self, scale: Float[Array, ""], shift: Float[Array, " d"]) -> Self:
+        """The law of `scale * X + shift`."""
+        return replace(
+            self, mean=scale * self.mean + shift, covariance=self.covariance.scale(scale)
+        )
+
+    @classmethod
+    def initial(
+        cls,
+        x: Float[Array, "n d"],
+        plan: Float[Array, "n k"],
+        covariance: str | type[Covariance] | None = None,
+    ) -> Self:
+        """Means of the assigned rows, and the pooled within-component covariance for each.
+
+        Pooling makes every start regular, also where a component holds one row; EM then finds each
+        component's own shape. The tiny ridge covers rows that span no volume at all.
+        """
+        structure = STRUCTURES[covariance] if isinstance(covariance, str) else covariance or Full
+        mass = jnp.sum(plan, axis=0)
+        row_weight = jnp.sum(plan, axis=1)
+        centre = row_weight @ x
+        mean = centre + safe_divide(
+            jnp.matmul(plan.T, x - centre, precision=_HIGHEST), mass[:, None]
+        )
+        within = x[:, None, :] - mean
+        pooled = jnp.einsum("nkd,nke->de", plan[..., None] * within, within, precision=_HIGHEST)
+        ridge = Ridge.of(x, row_weight, jnp.asarray(0))
+        pooled += 64 * jnp.finfo(x.dtype).eps * x.shape[1] * jnp.diag(ridge.variance)
+        matrices = jnp.broadcast_to(pooled, (plan.shape[1], *pooled.shape))
+        return cls(mean, structure.from_matrices(matrices))
+
+    @classmethod
+    def weak_prior(
+        cls, x: Float[Array, "n d"], row_weight: Float[Array, " n"], strength: Array
+    ) -> Ridge:
+        """The scale-relative `Ridge` of the data."""
+        return Ridge.of(x, row_weight, strength)
+
+    @classmethod
+    def examples(cls) -> dict[str, Self]:
+        """One per covariance structure: K = 3 in two dimensions."""
+        mean = jnp.array([[0.0, 0.0], [3.0, 1.0], [-2.0, 2.0]])
+        shapes = jnp.array(
+            [[[1.0, 0.3], [0.3, 0.5]], [[0.4, -0.1], [-0.1, 0.8]], [[1.5, 0.0], [0.0, 0.3]]]
+        )
+        return {name: cls(mean, s.from_matrices(shapes)) for name, s in STRUCTURES.items()}

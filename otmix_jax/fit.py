@@ -1,0 +1,196 @@
+"""The host edge: validates, standardises, restarts, solves, warns or raises."""
+
+import dataclasses
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import PRNGKeyArray
+
+from ._pytree import replace
+from .families import Gaussian
+from .families.base import Family
+from .initializers import kmeans_plus_plus
+from .mixture import Mixture
+from .oracle import Oracle
+from .problem import Problem
+from .solution import Solution
+from .solvers import EM, Solver
+from .solvers.driver import Limits, run
+from .status import Status
+from .validation import (
+    check_components,
+    check_count,
+    check_number,
+    check_rows,
+    check_sample_weight,
+)
+
+
+class ConvergenceWarning(UserWarning):
+    """The fit came back with a status other than CONVERGED; the text says what to do."""
+
+
+class FitError(RuntimeError):
+    """No start led to a regular mixture. `solution` holds the last finite parameters."""
+
+    def __init__(self, message: str, solution: Solution):
+        super().__init__(message)
+        self.solution = solution
+
+
+def fit(
+    x: Any,
+    n_components: int,
+    *,
+    key: PRNGKeyArray | int,
+    family: type[Family] = Gaussian,
+    covariance: Any = None,
+    sample_weight: Any = None,
+    n_init: int = 8,
+    solver: Solver = EM(),
+    initializer: Callable[..., Mixture] = kmeans_plus_plus,
+    tolerance: float = 1e-8,
+    max_steps: int = 2000,
+    ridge: float = 1e-6,
+) -> Solution:
+    """Fits a mixture: `n_init` starts as one vmapped computation, the best of which is kept.
+
+    Args:
+        x: [n, d] rows: anything that NumPy reads as a table of real numbers. float32 is fitted in
+            float32; all else in float64 if JAX has it enabled.
+        n_components: K, at most the number of rows with weight.
+        key: a typed PRNG key, or an integer seed.
+        family: the component family.
+        covariance: for `Gaussian`: "full" (the default), "tied", "diagonal" or "spherical".
+        sample_weight: [n] weights >= 0; 0 leaves a row out, 2 counts it twice.
+        n_init: number of starts.
+        solver: `EM()` or `Gradient(optimizer)`.
+        initializer: a function like `initializers.kmeans_plus_plus`.
+        tolerance: see `solve`.
+        max_steps: see `solve`.
+        ridge: strength of the weak prior on covariances (`families.Ridge`), relative to the
+            data's own spread, so that units do not matter; 0 for none.
+
+    Returns:
+        The `Solution` with the lowest objective among the healthy starts, in the coordinates and
+        units of `x`.
+
+    Raises:
+        ValueError: for input that cannot be fitted; the message names the argument and the row.
+        TypeError: for a traced `x`.
+        FitError: if every start ended COLLAPSED or NON_FINITE.
+
+    Warns:
+        ConvergenceWarning: for any other status than CONVERGED, with its remedy.
+
+    Example:
+        >>> import otmix_jax as om
+        >>> solution = om.fit(om.datasets.old_faithful().x, 2, key=0)
+        >>> sorted(solution.mixture.weights.round(2).tolist())
+        [0.36, 0.64]
+    """
+    rows = check_rows(x)
+    weights = check_sample_weight(sample_weight, len(rows))
+    count = check_components(n_components, weights, len(rows))
+    starts = check_count(n_init, "n_init")
+    steps = check_count(max_steps, "max_steps", least=0)
+    strength = check_number(ridge, "ridge")
+    tolerance = check_number(tolerance, "tolerance")
+    seed = jax.random.key(key) if isinstance(key, int | np.integer) else key
+
+    program = _Program(family, covariance, initializer, count, starts, strength > 0)
+    scale, centre = _location(rows, weights) if family.equivariant else (1.0, np.zeros(()))
+    # Centred before the cast: what a shift costs in digits is lost in x, not here.
+    standard = jnp.asarray(((rows - centre) / scale).astype(rows.dtype))
+    problem = Problem(standard, weights).checked()
+    limits = Limits(tolerance, steps, history_size=2001)
+    solution = _best_of_starts(program, problem, seed, strength, solver, limits)
+    if family.equivariant:
+        solution = _restore(solution, scale, centre)
+    _report(solution)
+    return solution
+
+
+@dataclasses.dataclass(frozen=True)
+class _Program:
+    """What decides the compiled program."""
+
+    family: type[Family]
+    covariance: Any
+    initializer: Callable[..., Mixture]
+    n_components: int
+    n_init: int
+    has_prior: bool
+
+
+def _location(rows: np.ndarray, weights: np.ndarray | None) -> tuple[float, np.ndarray]:
+    """A power of two near the rows' spread (dividing by it is exact), and their mean."""
+    wide = rows.astype(np.float64)
+    centre = np.average(wide, axis=0, weights=weights)
+    spread = np.sqrt(np.average((wide - centre) ** 2, axis=0, weights=weights).mean())
+    return (2.0 ** np.round(np.log2(spread)) if spread > 0 else 1.0), centre
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _best_of_starts(
+    program: _Program,
+    problem: Problem,
+    key: PRNGKeyArray,
+    ridge: Array | float,
+    solver: Solver,
+    limits: Limits,
+) -> Solution:
+    if program.has_prior:
+        strength = jnp.asarray(ridge, problem.x.dtype)
+        prior = program.family.weak_prior(*problem.rows(), strength)
+        problem = replace(problem, prior=prior)
+
+    def run_one(start_key: PRNGKeyArray) -> Solution:
+        initial = program.initializer(
+            start_key,
+            problem,
+            n_components=program.n_components,
+            family=program.family,
+            covariance=program.covariance,
+        )
+        return run(Oracle(problem), solver, initial, limits)
+
+    solutions = jax.vmap(run_one)(jax.random.split(key, program.n_init))
+    return jax.tree.map(lambda leaf: leaf[_best(solutions)], solutions)
+
+
+def _best(solutions: Solution) -> Array:
+    """Index of the lowest objective among the least bad: healthy, then empty, then the rest."""
+    grade = jnp.maximum(solutions.status, Status.STALLED.code)
+    objective = jnp.where(jnp.isnan(solutions.objective), jnp.inf, solutions.objective)
+    return jnp.argmin(jnp.where(grade == jnp.min(grade), objective, jnp.inf))
+
+
+def _restore(solution: Solution, scale: float, centre: np.ndarray) -> Solution:
+    """The solution in the coordinates and units of the rows as they were given."""
+    mixture = solution.mixture
+    dtype = mixture.log_weights.dtype
+    components = mixture.components.affine(jnp.asarray(scale, dtype), jnp.asarray(centre, dtype))
+    stretch = jnp.asarray(len(centre) * np.log(scale), dtype)
+    return replace(
+        solution,
+        mixture=replace(mixture, components=components),
+        value=solution.value + stretch,
+        objective=solution.objective + stretch,
+        history=solution.history + stretch,
+    )
+
+
+def _report(solution: Solution) -> None:
+    status = Status(int(solution.status))
+    if status >= Status.COLLAPSED:
+        raise FitError(f"{status.name} in every start. {status.remedy}", solution)
+    if status != Status.CONVERGED:
+        message = f"{status.name} after {int(solution.n_steps)} steps. {status.remedy}"
+        warnings.warn(message, ConvergenceWarning, stacklevel=3)

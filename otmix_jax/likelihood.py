@@ -1,0 +1,27 @@
+"""The loss."""
+
+from jax import Array
+from jaxtyping import Float
+
+from ._typing import AnyArray
+from .mixture import Mixture
+from .oracle import Oracle
+from .problem import Problem
+
+
+def negative_log_likelihood(
+    mixture: Mixture, x: Float[AnyArray, "n d"], sample_weight: Float[AnyArray, " n"] | None = None
+) -> Float[Array, ""]:
+    """Mean negative log-likelihood -sum_i a_i log sum_j pi_j p(x_i | theta_j), in nats per row.
+
+    Differentiable in the mixture, in x and in the weights; absent rows (weight 0) and absent
+    components (weight 0) give zeros in the gradient, never NaN.
+
+    Args:
+        mixture: the model.
+        x: [n, d] rows.
+        sample_weight: [n] weights >= 0, divided by their sum; None for equal weights.
+
+    Source: Vayer and Lasalle, arXiv 2501.12005, eq. (2.6).
+    """
+    return Oracle(Problem(x, sample_weight).checked()).value(mixture)

@@ -1,0 +1,103 @@
+"""The fitted object: proportions and components."""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Int, PRNGKeyArray
+
+from ._numerics import normalize, safe_log
+from ._pytree import pytree, replace
+from ._typing import AnyArray
+from .families.base import Family
+from .transport.rows import row_softmax
+
+
+@pytree
+class Mixture:
+    """p(x) = sum_j pi_j p(x | theta_j).
+
+    Attributes:
+        log_weights: [k] log pi, normalised; -inf marks an absent component.
+        components: the K components, a `Family`, for example a `Gaussian`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from otmix_jax import Mixture
+        >>> from otmix_jax.families import Gaussian, Spherical
+        >>> components = Gaussian(jnp.array([[0.0], [4.0]]), Spherical(jnp.array([1.0, 1.0]), 1))
+        >>> mixture = Mixture.from_weights(jnp.array([0.25, 0.75]), components)
+        >>> mixture.predict(jnp.array([[0.1], [3.9]])).tolist()
+        [0, 1]
+    """
+
+    log_weights: Array
+    components: Any
+
+    @classmethod
+    def from_weights(cls, weights: Float[Array, " k"], components: Family) -> "Mixture":
+        """A mixture from proportions, which are divided by their sum; 0 is allowed."""
+        return cls(safe_log(normalize(jnp.asarray(weights))), components)
+
+    @property
+    def weights(self) -> Float[Array, " k"]:
+        """The proportions pi [k]."""
+        return jnp.exp(self.log_weights)
+
+    @property
+    def n_components(self) -> int:
+        """K."""
+        return self.components.n_components
+
+    @property
+    def n_parameters(self) -> int:
+        """Free parameters: the components' and K - 1 proportions."""
+        return self.components.n_parameters + self.n_components - 1
+
+    def _rows(self, x: Array) -> tuple[Array, Array]:
+        chex.assert_rank(x, 2)
+        chex.assert_axis_dimension(x, 1, self.components.n_features)
+        return row_softmax(self.components.cost(x), self.log_weights)
+
+    def log_prob(self, x: Float[AnyArray, "n d"]) -> Float[Array, " n"]:
+        """Log-density of each row [n], in nats; -f of the note's plan at epsilon = 1."""
+        return -self._rows(jnp.asarray(x))[0]
+
+    def responsibilities(self, x: Float[AnyArray, "n d"]) -> Float[Array, "n k"]:
+        """P(component | row) [n, k]: the note's plan (3.2) with each row divided by its weight.
+
+        Rows sum to 1; a row beyond the reach of floating point follows the proportions.
+        """
+        return self._rows(jnp.asarray(x))[1]
+
+    def predict(self, x: Float[AnyArray, "n d"]) -> Int[Array, " n"]:
+        """The most probable component of each row [n]."""
+        return jnp.argmax(self.responsibilities(x), axis=1)
+
+    def sample(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
+        """`n` independent rows [n, d]; `n` is static under jit."""
+        label_key, row_key = jax.random.split(key)
+        labels = jax.random.categorical(label_key, self.log_weights, shape=(n,))
+        return self.components.sample(row_key, labels)
+
+    def constrain(self, coordinates: dict) -> "Mixture":
+        """The mixture at unconstrained `coordinates` about this one; zeros give this one."""
+        log_weights = jax.nn.log_softmax(self.log_weights + coordinates["log_weights"])
+        return replace(
+            self,
+            log_weights=log_weights,
+            components=self.components.constrain(coordinates["components"]),
+        )
+
+    def unconstrained(self, origin: "Mixture") -> dict:
+        """The coordinates of this mixture about `origin`, which has the same absent components."""
+        present = self.log_weights > -jnp.inf
+        difference = jnp.where(present, self.log_weights, 0) - jnp.where(
+            origin.log_weights > -jnp.inf, origin.log_weights, 0
+        )
+        return {
+            "log_weights": difference,
+            "components": self.components.unconstrained(origin.components),
+        }

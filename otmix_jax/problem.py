@@ -1,0 +1,61 @@
+"""What is minimised: rows, their weights, the entropy, and a prior."""
+
+import chex
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, PyTree
+
+from ._numerics import normalize
+from ._pytree import pytree, replace
+from ._typing import AnyArray
+
+
+@pytree
+class Problem:
+    """min over pi and theta of sum_i a_i f_i(pi, theta) + penalty(theta): semi-relaxed transport.
+
+    At epsilon = 1 and without a prior it is maximum likelihood (the note's eq. 2.6 and 3.1).
+
+    Attributes:
+        x: [n, d] rows.
+        sample_weight: [n] weights >= 0 of any positive sum, or None for equal ones. A row of
+            weight 0 is absent, whatever it holds; integer weights are repeated rows.
+        prior: what `Family.maximize` and `Family.penalty` take, such as a `Ridge`; or None.
+    """
+
+    x: AnyArray
+    sample_weight: AnyArray | None = None
+    prior: PyTree = None
+
+    def checked(self) -> "Problem":
+        """The same with JAX arrays of one floating dtype.
+
+        Raises:
+            AssertionError: at trace time, unless x is [n, d] and sample_weight [n].
+        """
+        x = jnp.asarray(self.x)
+        x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
+        chex.assert_rank(x, 2)
+        if self.sample_weight is None:
+            return replace(self, x=x)
+        sample_weight = jnp.asarray(self.sample_weight).astype(x.dtype)
+        chex.assert_shape(sample_weight, (x.shape[0],))
+        return replace(self, x=x, sample_weight=sample_weight)
+
+    @property
+    def row_weight(self) -> Float[Array, " n"]:
+        """A [n]: the weights divided by their sum; all zero if no row is present."""
+        n = self.x.shape[0]
+        if self.sample_weight is None:
+            return jnp.full((n,), 1 / max(n, 1), self.x.dtype)
+        return normalize(jnp.asarray(self.sample_weight).astype(self.x.dtype))
+
+    def rows(self) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
+        """The rows and a. An absent row that is not finite holds the centre instead.
+
+        A finite absent row stays, so that the derivative in its weight is the right one.
+        """
+        a = self.row_weight
+        readable = ((a != 0) | jnp.all(jnp.isfinite(self.x), axis=1))[:, None]
+        x = jnp.where(readable, jnp.asarray(self.x), 0)
+        return jnp.where(readable, x, a @ x), a

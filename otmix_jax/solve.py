@@ -1,0 +1,71 @@
+"""The pure entry point: jit, vmap and grad go through it, and values never make it raise."""
+
+import chex
+import jax
+from jax import Array
+
+from .adjoints import Adjoint, Implicit
+from .mixture import Mixture
+from .oracle import Oracle
+from .problem import Problem
+from .solution import Solution
+from .solvers import EM, Solver
+from .solvers.driver import Limits
+
+
+def solve(
+    problem: Problem,
+    initial: Mixture,
+    solver: Solver = EM(),
+    *,
+    tolerance: Array | float = 1e-8,
+    max_steps: Array | int = 2000,
+    history_size: int = 2001,
+    adjoint: Adjoint = Implicit(),
+) -> Solution:
+    """Minimises the problem's objective from a start.
+
+    Args:
+        problem: rows [n, d], weights, prior.
+        initial: the start; its structure and dtype are the answer's.
+        solver: `EM()` or `Gradient(optimizer)`.
+        tolerance: stop once a step wins no more than this, in nats per row. May be traced.
+        max_steps: steps at most. May be traced.
+        history_size: static capacity of `Solution.history`.
+        adjoint: how derivatives of the answer are taken.
+
+    Returns:
+        A `Solution` with a `Status`: CONVERGED, MAX_STEPS, STALLED (rounding hid progress before
+        the tolerance), EMPTY_COMPONENT, COLLAPSED (a covariance became singular), NON_FINITE (NaN
+        in the data or the start). The mixture is always the last finite one.
+
+    Raises:
+        AssertionError: at trace time, where shapes do not fit together.
+
+    Example:
+        >>> import jax, otmix_jax as om
+        >>> problem = om.Problem(om.datasets.old_faithful().x)
+        >>> initial = om.initializers.kmeans_plus_plus(jax.random.key(0), problem, n_components=2)
+        >>> om.Status(int(om.solve(problem, initial, om.solvers.EM()).status)).name
+        'CONVERGED'
+    """
+    problem = problem.checked()
+    chex.assert_axis_dimension(problem.x, 1, initial.components.n_features)
+    chex.assert_shape(initial.log_weights, (initial.components.n_components,))
+    return _solve(problem, initial, solver, tolerance, max_steps, adjoint, history_size)
+
+
+def _run(
+    problem: Problem,
+    initial: Mixture,
+    solver: Solver,
+    tolerance: Array | float,
+    max_steps: Array | int,
+    adjoint: Adjoint,
+    history_size: int,
+) -> Solution:
+    limits = Limits(tolerance, max_steps, history_size)
+    return adjoint.run(Oracle(problem), solver, initial, limits)
+
+
+_solve = jax.jit(_run, static_argnums=6)

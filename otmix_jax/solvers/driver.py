@@ -1,0 +1,134 @@
+"""The one loop of the package: when to step again."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Int
+
+from .._pytree import pytree, static
+from ..mixture import Mixture
+from ..oracle import Oracle
+from ..solution import Solution
+from ..status import Status
+from .base import Solver
+
+
+@pytree
+class Limits:
+    """When to stop.
+
+    Attributes:
+        tolerance: stop once a step wins no more of the objective than this, in nats per row; may
+            be traced.
+        max_steps: steps at most; may be traced.
+        history_size: static capacity of the history.
+    """
+
+    tolerance: Array | float
+    max_steps: Array | int
+    history_size: int = static()
+
+
+@pytree
+class Carry:
+    """The loop's state: the solver's, and the account of the run."""
+
+    state: Any
+    status: Array
+    done: Array
+    n_steps: Int[Array, ""]
+    history: Float[Array, " history_size"]
+
+
+def _stopping(limits: Limits, decrease: Array) -> tuple[Array, Array]:
+    """Whether to stop, and as what. NaN stops, and is never called converged.
+
+    The floor is the square of a step of a few units in the last place: below it there is nothing
+    left to win, only rounding.
+    """
+    floor = 0.5 * (32 * jnp.finfo(decrease.dtype).eps) ** 2
+    converged = (jnp.abs(decrease) <= limits.tolerance) & (limits.tolerance >= floor)
+    stop = ~(decrease > jnp.maximum(limits.tolerance, floor))
+    return stop, jnp.where(converged, Status.CONVERGED.code, Status.STALLED.code)
+
+
+def start(oracle: Oracle, solver: Solver, mixture: Mixture, limits: Limits) -> Carry:
+    """Before the first step; a start that is not finite is done at once."""
+    state = solver.init(oracle, mixture)
+    progress = solver.progress(state)
+    history = jnp.full((limits.history_size,), jnp.nan, progress.value.dtype)
+    history = history.at[:1].set(progress.value)
+    # A gradient method can be at the optimum already; EM's infinite decrease says nothing yet.
+    stop, ending = _stopping(limits, progress.decrease)
+    healthy = progress.status == Status.CONVERGED.code
+    status = jnp.where(healthy, jnp.where(stop, ending, Status.MAX_STEPS.code), progress.status)
+    return Carry(state, status, stop | ~healthy, jnp.zeros((), jnp.int32), history)
+
+
+def advance(oracle: Oracle, solver: Solver, limits: Limits, carry: Carry) -> Carry:
+    """One step, and its entry in the account. A step that failed is not counted."""
+    state = solver.step(oracle, carry.state)
+    progress = solver.progress(state)
+    healthy = progress.status == Status.CONVERGED.code
+    stop, ending = _stopping(limits, progress.decrease)
+    n_steps = carry.n_steps + healthy
+    entry = jnp.where(healthy, progress.value, jnp.nan)
+    return Carry(
+        state,
+        jnp.where(healthy, jnp.where(stop, ending, Status.MAX_STEPS.code), progress.status),
+        stop | ~healthy,
+        n_steps,
+        carry.history.at[carry.n_steps + 1].set(entry, mode="drop"),
+    )
+
+
+def running(limits: Limits, carry: Carry) -> Array:
+    """Whether another step is due."""
+    return ~carry.done & (carry.n_steps < limits.max_steps)
+
+
+def finish(solver: Solver, carry: Carry) -> Solution:
+    """The solution; a component without mass outranks the way the loop ended."""
+    mixture = solver.mixture(carry.state)
+    progress = solver.progress(carry.state)
+    threshold = jnp.finfo(mixture.log_weights.dtype).eps
+    empty = jnp.where(
+        jnp.any(mixture.weights < threshold), Status.EMPTY_COMPONENT.code, Status.CONVERGED.code
+    )
+    status = jnp.maximum(carry.status, empty)
+    return Solution(
+        mixture, progress.value, progress.objective, status, carry.n_steps, carry.history
+    )
+
+
+def run(oracle: Oracle, solver: Solver, mixture: Mixture, limits: Limits) -> Solution:
+    """`lax.while_loop`: stops by itself, has no reverse mode."""
+    carry = jax.lax.while_loop(
+        lambda c: running(limits, c),
+        lambda c: advance(oracle, solver, limits, c),
+        start(oracle, solver, mixture, limits),
+    )
+    return finish(solver, carry)
+
+
+def run_scanned(
+    oracle: Oracle, solver: Solver, mixture: Mixture, limits: Limits, length: int
+) -> Solution:
+    """`lax.scan` over `length` steps, those after the stop idle: reverse mode goes through."""
+
+    @jax.checkpoint
+    def body(carry: Carry, _: None) -> tuple[Carry, None]:
+        return (
+            jax.lax.cond(
+                running(limits, carry),
+                lambda c: advance(oracle, solver, limits, c),
+                lambda c: c,
+                carry,
+            ),
+            None,
+        )
+
+    carry, _ = jax.lax.scan(body, start(oracle, solver, mixture, limits), None, length=length)
+    return finish(solver, carry)

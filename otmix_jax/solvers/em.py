@@ -1,0 +1,86 @@
+"""Expectation-maximisation as the note has it: block-coordinate descent on transport."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.flatten_util import ravel_pytree
+
+from .._numerics import all_finite, normalize, safe_log
+from .._pytree import pytree, replace
+from ..engine.sweep import Sweep
+from ..mixture import Mixture
+from ..oracle import Oracle
+from ..status import Status
+from .base import Progress, Solver
+
+
+@pytree
+class EMState:
+    """A mixture, its own sweep (block 1, already done), and the account of the last step."""
+
+    current: Mixture
+    sweep: Sweep
+    progress: Progress
+
+
+@pytree
+class EM(Solver):
+    """Minimises over the plan, the proportions, the parameters, in this order, again and again.
+
+    One step is one sweep: blocks 2 and 3 use the sweep of the current mixture, and the sweep of
+    the new one gives its value, so `value` always belongs to the mixture it stands beside. The
+    objective never increases beyond rounding.
+
+    Source: Vayer and Lasalle, arXiv 2501.12005, section 3: (3.2), (3.5), (3.3), (3.4), the last
+    two in this order and without the factor 1/n that is printed in (3.4).
+    """
+
+    def init(self, oracle: Oracle, mixture: Mixture) -> EMState:
+        """Sweeps the start."""
+        sweep = oracle.sweep(mixture)
+        objective = sweep.value + oracle.penalty(mixture)
+        healthy = jnp.isfinite(objective) & all_finite(sweep.statistics)
+        status = jnp.where(healthy, Status.CONVERGED.code, Status.NON_FINITE.code)
+        decrease = jnp.full_like(objective, jnp.inf)
+        return EMState(mixture, sweep, Progress(sweep.value, objective, decrease, status))
+
+    def step(self, oracle: Oracle, state: EMState) -> EMState:
+        """Proportions, parameters, then the plan of the new mixture."""
+        mixture, sweep, before = state.current, state.sweep, state.progress
+        components = mixture.components.maximize(sweep.statistics, sweep.mass, oracle.problem.prior)
+        new = Mixture(safe_log(normalize(sweep.mass)), components)
+        new_sweep = oracle.sweep(new)
+        objective = new_sweep.value + oracle.penalty(new)
+        healthy = all_finite(components) & jnp.isfinite(objective)
+        after = Progress(
+            new_sweep.value,
+            objective,
+            _decrease(before.objective, objective, mixture, new),
+            jnp.full_like(before.status, Status.CONVERGED.code),
+        )
+        failed = replace(before, status=jnp.full_like(before.status, Status.COLLAPSED.code))
+        return jax.tree.map(
+            lambda good, kept: jnp.where(healthy, good, kept),
+            EMState(new, new_sweep, after),
+            EMState(mixture, sweep, failed),
+        )
+
+    def mixture(self, state: EMState) -> Mixture:
+        """The current mixture."""
+        return state.current
+
+    def progress(self, state: EMState) -> Progress:
+        """The objective's decrease in the last step."""
+        return state.progress
+
+
+def _decrease(before: Array, after: Array, old: Mixture, new: Mixture) -> Array:
+    """The objective's decrease; where rounding hides it, half the squared step instead.
+
+    In coordinates whose complete-data information is of order one the two agree within a small
+    factor, and the square of a step keeps the digits that a difference of objectives loses.
+    """
+    difference = before - after
+    rounding = 4 * jnp.finfo(after.dtype).eps * jnp.maximum(1, jnp.abs(after))
+    half_square = 0.5 * jnp.sum(ravel_pytree(new.unconstrained(old))[0] ** 2)
+    return jnp.where(jnp.abs(difference) > rounding, difference, half_square)

@@ -1,0 +1,58 @@
+"""How a run ended: an integer inside jit, a sentence at the host edge."""
+
+import enum
+
+import numpy as np
+
+
+class Status(enum.IntEnum):
+    """Ordered by severity, so that statuses merge by `max`.
+
+    Example:
+        >>> from otmix_jax import Status
+        >>> Status(1).name, Status.CONVERGED.remedy
+        ('MAX_STEPS', '')
+    """
+
+    CONVERGED = 0
+    MAX_STEPS = 1
+    STALLED = 2
+    EMPTY_COMPONENT = 3
+    COLLAPSED = 4
+    NON_FINITE = 5
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it, in one sentence; empty for CONVERGED."""
+        return _REMEDIES[self]
+
+    @property
+    def code(self) -> np.int32:
+        """The status as arrays hold it."""
+        return np.int32(self.value)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the answer is a proper mixture of all its components."""
+        return self <= Status.STALLED
+
+
+_REMEDIES = {
+    Status.CONVERGED: "",
+    Status.MAX_STEPS: "The tolerance was not reached: raise max_steps or tolerance.",
+    Status.STALLED: (
+        "Rounding hid any further progress before the tolerance was reached: raise tolerance, "
+        "or use float64."
+    ),
+    Status.EMPTY_COMPONENT: (
+        "A component holds no mass: lower n_components, or raise n_init for other starts."
+    ),
+    Status.COLLAPSED: (
+        "A component's covariance became singular and the last regular parameters are returned: "
+        "use a ridge, a simpler covariance structure, or fewer components."
+    ),
+    Status.NON_FINITE: (
+        "The data, the weights or the start hold NaN or infinity, or a step left the finite "
+        "numbers; the last finite parameters are returned: clean the data, or take smaller steps."
+    ),
+}
