@@ -5,6 +5,11 @@ import jax.numpy as jnp
 from jax import Array
 
 
+def matmul(a: Array, b: Array) -> Array:
+    """`a @ b` at full precision: accelerators take float32 products in TF32 unless told."""
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
 def safe_log(x: Array) -> Array:
     """`log(x)` with `log(0) = -inf` and gradient 0 there; NaN stays NaN."""
     positive = x != 0

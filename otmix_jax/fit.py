@@ -130,11 +130,13 @@ class _Program:
 
 
 def _location(rows: np.ndarray, weights: np.ndarray | None) -> tuple[float, np.ndarray]:
-    """A power of two near the rows' spread (dividing by it is exact), and their mean."""
+    """A power of two near the rows' largest deviation (dividing by it is exact), and their mean."""
     wide = rows.astype(np.float64)
     centre = np.average(wide, axis=0, weights=weights)
-    spread = np.sqrt(np.average((wide - centre) ** 2, axis=0, weights=weights).mean())
-    return (2.0 ** np.round(np.log2(spread)) if spread > 0 else 1.0), centre
+    centred = wide - centre if weights is None else (wide - centre)[weights > 0]
+    # The largest deviation, not the root mean square: squares over- or underflow beyond 1e154.
+    largest = np.abs(centred).max()
+    return (2.0 ** np.round(np.log2(largest)) if largest > 0 else 1.0), centre
 
 
 @functools.partial(jax.jit, static_argnums=0)

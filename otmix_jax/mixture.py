@@ -37,13 +37,13 @@ class Mixture:
     components: Any
 
     @classmethod
-    def from_weights(cls, weights: Float[Array, " k"], components: Family) -> "Mixture":
+    def from_weights(cls, weights: Float[AnyArray, " k"], components: Family) -> "Mixture":
         """A mixture from proportions, which are divided by their sum; 0 is allowed."""
         return cls(safe_log(normalize(jnp.asarray(weights))), components)
 
     @property
-    def weights(self) -> Float[Array, " k"]:
-        """The proportions pi [k]."""
+    def weights(self) -> Float[Array, "*batch k"]:
+        """The proportions pi [k]; of a batch of mixtures [batch, k]."""
         return jnp.exp(self.log_weights)
 
     @property

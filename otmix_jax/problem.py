@@ -1,11 +1,11 @@
-"""What is minimised: rows, their weights, the entropy, and a prior."""
+"""What is minimised: rows, their weights, and a prior."""
 
 import chex
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, PyTree
 
-from ._numerics import normalize
+from ._numerics import matmul, normalize
 from ._pytree import pytree, replace
 from ._typing import AnyArray
 
@@ -58,4 +58,4 @@ class Problem:
         a = self.row_weight
         readable = ((a != 0) | jnp.all(jnp.isfinite(self.x), axis=1))[:, None]
         x = jnp.where(readable, jnp.asarray(self.x), 0)
-        return jnp.where(readable, x, a @ x), a
+        return jnp.where(readable, x, matmul(a, x)), a

@@ -13,13 +13,14 @@ class Solution:
     """A mixture and how it was reached; a PyTree of arrays, batched under `vmap`.
 
     Attributes:
-        mixture: the answer; always the last finite parameters.
+        mixture: the answer: the last finite parameters.
         value: mean negative log-likelihood of `mixture` itself, in nats per row.
         objective: `value` plus the prior's penalty: what was minimised.
         status: integer; `Status(int(solution.status))` names it.
         n_steps: steps taken.
         history: [history_size] value of the start (entry 0) and after each step; NaN beyond
-            `n_steps`. Steps beyond its size are taken and not recorded.
+            `n_steps`. Steps beyond its size are taken and not recorded. Under EM it never rises;
+            with a prior it is the objective that never rises.
     """
 
     mixture: Mixture

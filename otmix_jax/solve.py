@@ -2,6 +2,7 @@
 
 import chex
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from .adjoints import Adjoint, Implicit
@@ -27,7 +28,7 @@ def solve(
 
     Args:
         problem: rows [n, d], weights, prior.
-        initial: the start; its structure and dtype are the answer's.
+        initial: the start; its structure is the answer's, whose dtype is that of x.
         solver: `EM()` or `Gradient(optimizer)`.
         tolerance: stop once a step wins no more than this, in nats per row. May be traced.
         max_steps: steps at most. May be traced.
@@ -37,7 +38,7 @@ def solve(
     Returns:
         A `Solution` with a `Status`: CONVERGED, MAX_STEPS, STALLED (rounding hid progress before
         the tolerance), EMPTY_COMPONENT, COLLAPSED (a covariance became singular), NON_FINITE (NaN
-        in the data or the start). The mixture is always the last finite one.
+        in the data or the start). The mixture is the last finite one, if the start was finite.
 
     Raises:
         AssertionError: at trace time, where shapes do not fit together.
@@ -50,6 +51,7 @@ def solve(
         'CONVERGED'
     """
     problem = problem.checked()
+    initial = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(problem.x.dtype), initial)
     chex.assert_axis_dimension(problem.x, 1, initial.components.n_features)
     chex.assert_shape(initial.log_weights, (initial.components.n_components,))
     return _solve(problem, initial, solver, tolerance, max_steps, adjoint, history_size)

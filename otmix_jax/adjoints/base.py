@@ -10,7 +10,7 @@ from ..solvers.driver import Limits
 
 
 class Adjoint(abc.ABC):
-    """Knows the problem's optimality condition, not the solver's steps."""
+    """Knows the problem and the driver, no particular solver."""
 
     @abc.abstractmethod
     def run(self, oracle: Oracle, solver: Solver, initial: Mixture, limits: Limits) -> Solution:

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from jax import Array
 from jaxtyping import Float, Int, PRNGKeyArray, PyTree
@@ -45,15 +45,17 @@ class Family(abc.ABC):
         """
 
     @abc.abstractmethod
-    def maximize(self, statistics: PyTree, mass: Float[Array, " k"], prior: PyTree = None) -> Self:
+    def maximize(
+        self, statistics: PyTree, mass: Float[Array, " k"], prior: PyTree = None
+    ) -> "Family":
         """The M-step: argmin over theta of sum_ij P_ij C_ij + penalty, block 3 of the descent.
 
-        A component of mass zero keeps its parameters; one that cannot be estimated (a singular
-        covariance) comes back as NaN, which the solver reads as a collapse.
+        A component of mass zero keeps its parameters, or what the prior says of them; one that
+        cannot be estimated (a singular covariance) comes back as NaN: to the solver, a collapse.
         """
 
     @abc.abstractmethod
-    def constrain(self, coordinates: PyTree) -> Self:
+    def constrain(self, coordinates: PyTree) -> "Family":
         """The family at unconstrained `coordinates` about this one; zeros give this one."""
 
     @abc.abstractmethod
@@ -68,7 +70,7 @@ class Family(abc.ABC):
     @abc.abstractmethod
     def initial(
         cls, x: Float[Array, "n d"], plan: Float[Array, "n k"], covariance: Any = None
-    ) -> Self:
+    ) -> "Family":
         """Safe starting parameters for rows assigned by a (hard or soft) plan of total mass 1."""
 
     @classmethod
@@ -88,6 +90,6 @@ class Family(abc.ABC):
         del prior
         return 0.0
 
-    def affine(self, scale: Float[Array, ""], shift: Float[Array, " d"]) -> Self:
+    def affine(self, scale: Float[Array, ""], shift: Float[Array, " d"]) -> "Family":
         """The law of `scale * X + shift`, for a positive scalar `scale`; see `equivariant`."""
         raise TypeError(f"{type(self).__name__} is not closed under affine maps of the rows")

@@ -7,15 +7,16 @@ axis-aligned and isotropic.
 """
 
 import abc
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int
 
-from .._numerics import safe_divide
+from .._numerics import matmul, safe_divide
 from .._pytree import pytree, replace, static
+from .._typing import AnyArray
 from .triangular import inverse_triangle, log_diagonal_sum, pack, regular_cholesky, unpack
 
 _HIGHEST = jax.lax.Precision.HIGHEST  # float32 products default to TF32 on accelerators
@@ -32,8 +33,8 @@ class Ridge:
     It adds strength * KL(N(0, D) | N(0, Sigma_j)) to the objective for each covariance, D being
     diagonal: the M-step becomes Sigma_j = (m_j S_j + strength D) / (m_j + strength), as if each
     component had seen `strength` more of the total mass 1 with the spread of all the data. So the
-    likelihood is bounded, EM still descends a fixed objective, and the units of a column do not
-    matter.
+    likelihood is bounded, EM still descends a fixed objective, and the unit of the data does not
+    matter (nor, but for `Spherical`, that of a single column).
 
     Attributes:
         strength: pseudo-mass, >= 0, relative to the total mass 1 of the rows.
@@ -44,10 +45,15 @@ class Ridge:
     variance: Array
 
     @classmethod
-    def of(cls, x: Float[Array, "n d"], row_weight: Float[Array, " n"], strength: Array) -> Self:
+    def of(
+        cls,
+        x: Float[AnyArray, "n d"],
+        row_weight: Float[AnyArray, " n"],
+        strength: Float[AnyArray, ""] | float,
+    ) -> "Ridge":
         """The ridge whose D is the columns' weighted variance; a constant column gets the mean."""
-        mean = row_weight @ x
-        variance = row_weight @ (x - mean) ** 2
+        x, row_weight = jnp.asarray(x), jnp.asarray(row_weight)
+        variance = matmul(row_weight, (x - matmul(row_weight, x)) ** 2)
         average = jnp.mean(variance)
         fallback = jnp.where(average > 0, average, 1)
         return cls(jnp.asarray(strength, x.dtype), jnp.where(variance > 0, variance, fallback))
@@ -57,12 +63,12 @@ class Covariance(abc.ABC):
     """K covariance matrices [k, d, d] under a structure."""
 
     @abc.abstractmethod
-    def matrices(self) -> Float[Array, "k d d"]:
-        """The covariance matrices, in squared units of the rows."""
+    def matrices(self) -> Float[Array, "*batch k d d"]:
+        """The covariance matrices, in squared units of the rows; also of a batch of mixtures."""
 
     @classmethod
     @abc.abstractmethod
-    def from_matrices(cls, matrices: Float[Array, "k d d"]) -> Self:
+    def from_matrices(cls, matrices: Float[Array, "k d d"]) -> "Covariance":
         """The closest member: averages over what the structure shares."""
 
     @abc.abstractmethod
@@ -88,7 +94,7 @@ class Covariance(abc.ABC):
     @abc.abstractmethod
     def maximize(
         self, scatter: Array, shift: Float[Array, "k d"], mass: Float[Array, " k"], prior: Ridge
-    ) -> Self:
+    ) -> "Covariance":
         """The M-step from scatter about pivots p_j, the new means being p_j + shift_j.
 
         Source: the note's eq. (3.4) without its factor 1/n (the plan sums to 1), about the *new*
@@ -100,7 +106,7 @@ class Covariance(abc.ABC):
         """Strength times the sum, over covariances, of KL(N(0, D) | N(0, Sigma))."""
 
     @abc.abstractmethod
-    def constrain(self, coordinates: Array) -> Self:
+    def constrain(self, coordinates: Array) -> "Covariance":
         """The structure at unconstrained coordinates about this one."""
 
     @abc.abstractmethod
@@ -108,7 +114,7 @@ class Covariance(abc.ABC):
         """The inverse of `origin.constrain`."""
 
     @abc.abstractmethod
-    def scale(self, scale: Float[Array, ""]) -> Self:
+    def scale(self, scale: Float[Array, ""]) -> "Covariance":
         """The covariances of `scale * X`."""
 
     @property
@@ -136,12 +142,12 @@ class Full(Covariance):
 
     factor: Array
 
-    def matrices(self) -> Float[Array, "k d d"]:
+    def matrices(self) -> Float[Array, "*batch k d d"]:
         factor = jnp.tril(self.factor)
-        return _einsum("kde,kfe->kdf", factor, factor)
+        return _einsum("...de,...fe->...df", factor, factor)
 
     @classmethod
-    def from_matrices(cls, matrices: Float[Array, "k d d"]) -> Self:
+    def from_matrices(cls, matrices: Float[Array, "k d d"]) -> "Full":
         return cls(regular_cholesky(matrices))
 
     def whiten(self, difference: Float[Array, "n k d"]) -> Float[Array, "n k d"]:
@@ -151,8 +157,8 @@ class Full(Covariance):
         return _einsum("kde,ke->kd", jnp.tril(self.factor), z)
 
     def colour_rows(self, z: Array, labels: Array) -> Float[Array, "n d"]:
-        def one(j: int, rows: Array) -> Array:
-            coloured = jnp.matmul(z, jnp.tril(self.factor[j]).T, precision=_HIGHEST)
+        def one(j: Array, rows: Array) -> Array:
+            coloured = matmul(z, jnp.tril(self.factor[j]).T)
             return jnp.where((labels == j)[:, None], coloured, rows)
 
         return jax.lax.fori_loop(0, self.factor.shape[0], one, jnp.zeros_like(z))
@@ -163,7 +169,7 @@ class Full(Covariance):
     def scatter(self, difference: Array, plan: Array) -> Float[Array, "k d d"]:
         return _einsum("nkd,nke->kde", plan[..., None] * difference, difference)
 
-    def maximize(self, scatter: Array, shift: Array, mass: Array, prior: Ridge) -> Self:
+    def maximize(self, scatter: Array, shift: Array, mass: Array, prior: Ridge) -> "Full":
         central = scatter - mass[:, None, None] * shift[:, :, None] * shift[:, None, :]
         total = (mass + prior.strength)[:, None, None]
         ridge = prior.strength * jnp.diag(prior.variance)
@@ -178,15 +184,15 @@ class Full(Covariance):
         count = self.factor.shape[0]
         return _prior_divergence(prior, trace, jnp.sum(self.half_log_det()), count)
 
-    def constrain(self, coordinates: Array) -> Self:
+    def constrain(self, coordinates: Array) -> "Full":
         relative = unpack(coordinates, self.factor.shape[-1])
         return replace(self, factor=_einsum("kde,kef->kdf", jnp.tril(self.factor), relative))
 
-    def unconstrained(self, origin: Self) -> Array:
+    def unconstrained(self, origin: Any) -> Array:
         inverse = inverse_triangle(origin.factor)
         return pack(_einsum("kde,kef->kdf", inverse, jnp.tril(self.factor)))
 
-    def scale(self, scale: Array) -> Self:
+    def scale(self, scale: Array) -> "Full":
         return replace(self, factor=scale * self.factor)
 
     @property
@@ -202,21 +208,19 @@ class Tied(Covariance):
     factor: Array
     n_components: int = static()
 
-    def _full(self) -> Full:
-        return Full(jnp.broadcast_to(self.factor, (self.n_components, *self.factor.shape)))
-
-    def matrices(self) -> Float[Array, "k d d"]:
-        return self._full().matrices()
+    def matrices(self) -> Float[Array, "*batch k d d"]:
+        one = Full(self.factor[..., None, :, :]).matrices()
+        return jnp.repeat(one, self.n_components, axis=-3)
 
     @classmethod
-    def from_matrices(cls, matrices: Float[Array, "k d d"]) -> Self:
+    def from_matrices(cls, matrices: Float[Array, "k d d"]) -> "Tied":
         return cls(regular_cholesky(jnp.mean(matrices, axis=0)), matrices.shape[0])
 
     def whiten(self, difference: Float[Array, "n k d"]) -> Float[Array, "n k d"]:
         return _einsum("de,nke->nkd", inverse_triangle(self.factor), difference)
 
     def colour(self, z: Float[Array, "k d"]) -> Float[Array, "k d"]:
-        return jnp.matmul(z, jnp.tril(self.factor).T, precision=_HIGHEST)
+        return matmul(z, jnp.tril(self.factor).T)
 
     def colour_rows(self, z: Array, labels: Array) -> Float[Array, "n d"]:
         del labels
@@ -228,7 +232,7 @@ class Tied(Covariance):
     def scatter(self, difference: Array, plan: Array) -> Float[Array, "d d"]:
         return _einsum("nkd,nke->de", plan[..., None] * difference, difference)
 
-    def maximize(self, scatter: Array, shift: Array, mass: Array, prior: Ridge) -> Self:
+    def maximize(self, scatter: Array, shift: Array, mass: Array, prior: Ridge) -> "Tied":
         central = scatter - _einsum("kd,ke->de", mass[:, None] * shift, shift)
         one = Full(self.factor[None]).maximize(
             central[None], jnp.zeros_like(shift[:1]), jnp.sum(mass)[None], prior
@@ -238,13 +242,13 @@ class Tied(Covariance):
     def penalty(self, prior: Ridge) -> Float[Array, ""]:
         return Full(self.factor[None]).penalty(prior)
 
-    def constrain(self, coordinates: Array) -> Self:
+    def constrain(self, coordinates: Array) -> "Tied":
         return replace(self, factor=Full(self.factor[None]).constrain(coordinates).factor[0])
 
-    def unconstrained(self, origin: Self) -> Array:
+    def unconstrained(self, origin: Any) -> Array:
         return Full(self.factor[None]).unconstrained(Full(origin.factor[None]))
 
-    def scale(self, scale: Array) -> Self:
+    def scale(self, scale: Array) -> "Tied":
         return replace(self, factor=scale * self.factor)
 
     @property
@@ -258,13 +262,13 @@ class AxisAligned(Covariance):
 
     standard_deviation: Array
 
-    def constrain(self, coordinates: Array) -> Self:
+    def constrain(self, coordinates: Array) -> "AxisAligned":
         return replace(self, standard_deviation=self.standard_deviation * jnp.exp(coordinates))
 
-    def unconstrained(self, origin: Self) -> Array:
+    def unconstrained(self, origin: Any) -> Array:
         return jnp.log(self.standard_deviation / origin.standard_deviation)
 
-    def scale(self, scale: Array) -> Self:
+    def scale(self, scale: Array) -> "AxisAligned":
         return replace(self, standard_deviation=scale * self.standard_deviation)
 
     def penalty(self, prior: Ridge) -> Float[Array, ""]:
@@ -273,7 +277,7 @@ class AxisAligned(Covariance):
         trace = jnp.sum(jnp.broadcast_to(prior.variance / deviation**2, (count, d)))
         return _prior_divergence(prior, trace, jnp.sum(self.half_log_det()), count)
 
-    def _estimate(self, central: Array, mass: Array, prior: Ridge, variance: Array) -> Self:
+    def _estimate(self, central: Array, mass: Array, prior: Ridge, variance: Array) -> Any:
         """(central scatter + strength D) / (mass + strength); the old one where that is 0 / 0."""
         total = mass + prior.strength
         estimate = safe_divide(central + prior.strength * variance, total)
@@ -292,12 +296,12 @@ class Diagonal(AxisAligned):
 
     standard_deviation: Array
 
-    def matrices(self) -> Float[Array, "k d d"]:
+    def matrices(self) -> Float[Array, "*batch k d d"]:
         variance = self.standard_deviation**2
-        return variance[:, :, None] * jnp.eye(variance.shape[-1], dtype=variance.dtype)
+        return variance[..., None] * jnp.eye(variance.shape[-1], dtype=variance.dtype)
 
     @classmethod
-    def from_matrices(cls, matrices: Float[Array, "k d d"]) -> Self:
+    def from_matrices(cls, matrices: Float[Array, "k d d"]) -> "Diagonal":
         return cls(_standard_deviation(jnp.diagonal(matrices, axis1=-2, axis2=-1)))
 
     def whiten(self, difference: Float[Array, "n k d"]) -> Float[Array, "n k d"]:
@@ -315,7 +319,7 @@ class Diagonal(AxisAligned):
     def scatter(self, difference: Array, plan: Array) -> Float[Array, "k d"]:
         return _einsum("nk,nkd->kd", plan, difference**2)
 
-    def maximize(self, scatter: Array, shift: Array, mass: Array, prior: Ridge) -> Self:
+    def maximize(self, scatter: Array, shift: Array, mass: Array, prior: Ridge) -> "Diagonal":
         central = scatter - mass[:, None] * shift**2
         return self._estimate(central, mass[:, None], prior, prior.variance)
 
@@ -327,12 +331,12 @@ class Spherical(AxisAligned):
     standard_deviation: Array
     n_features: int = static()
 
-    def matrices(self) -> Float[Array, "k d d"]:
+    def matrices(self) -> Float[Array, "*batch k d d"]:
         variance = self.standard_deviation**2
-        return variance[:, None, None] * jnp.eye(self.n_features, dtype=variance.dtype)
+        return variance[..., None, None] * jnp.eye(self.n_features, dtype=variance.dtype)
 
     @classmethod
-    def from_matrices(cls, matrices: Float[Array, "k d d"]) -> Self:
+    def from_matrices(cls, matrices: Float[Array, "k d d"]) -> "Spherical":
         variance = jnp.mean(jnp.diagonal(matrices, axis1=-2, axis2=-1), axis=-1)
         return cls(_standard_deviation(variance), matrices.shape[-1])
 
@@ -351,7 +355,7 @@ class Spherical(AxisAligned):
     def scatter(self, difference: Array, plan: Array) -> Float[Array, " k"]:
         return _einsum("nk,nk->k", plan, jnp.sum(difference**2, axis=-1))
 
-    def maximize(self, scatter: Array, shift: Array, mass: Array, prior: Ridge) -> Self:
+    def maximize(self, scatter: Array, shift: Array, mass: Array, prior: Ridge) -> "Spherical":
         central = (scatter - mass * jnp.sum(shift**2, axis=-1)) / self.n_features
         return self._estimate(central, mass, prior, jnp.mean(prior.variance))
 

@@ -1,14 +1,14 @@
 """Gaussian components: one class over the covariance structures of `covariance.py`."""
 
 import math
-from typing import ClassVar, Self
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int, PRNGKeyArray, PyTree
 
-from .._numerics import safe_divide
+from .._numerics import matmul, safe_divide
 from .._pytree import pytree, replace
 from .base import Family
 from .covariance import STRUCTURES, Covariance, Full, Ridge
@@ -27,6 +27,17 @@ class Moments:
 
     first: Array
     second: Array
+
+
+def _structure(covariance: str | type[Covariance] | None) -> type[Covariance]:
+    if covariance is None:
+        return Full
+    if not isinstance(covariance, str):
+        return covariance
+    if covariance not in STRUCTURES:
+        names = ", ".join(map(repr, STRUCTURES))
+        raise ValueError(f"covariance must be one of {names}, not {covariance!r}")
+    return STRUCTURES[covariance]
 
 
 @pytree
@@ -80,8 +91,8 @@ class Gaussian(Family):
 
     def maximize(
         self, statistics: Moments, mass: Float[Array, " k"], prior: Ridge | None = None
-    ) -> Self:
-        """Means, then covariances about the *new* means: the note's (3.3) and (3.4), corrected."""
+    ) -> "Gaussian":
+        """Means, then covariances about the *new* means: the note's (3.5) and (3.4), corrected."""
         if prior is None:
             zero = jnp.zeros((), self.mean.dtype)
             prior = Ridge(zero, jnp.ones_like(self.mean[0]))
@@ -93,7 +104,7 @@ class Gaussian(Family):
         """The ridge's share of the objective; 0 without one."""
         return 0.0 if prior is None else self.covariance.penalty(prior)
 
-    def constrain(self, coordinates: PyTree) -> Self:
+    def constrain(self, coordinates: PyTree) -> "Gaussian":
         """Means move in units of their own covariance factor, factors by a right multiplication.
 
         So the coordinates have no units, and a gradient step means the same in metres and miles.
@@ -103,7 +114,7 @@ class Gaussian(Family):
             self, mean=mean, covariance=self.covariance.constrain(coordinates["covariance"])
         )
 
-    def unconstrained(self, origin: Self) -> dict[str, Array]:
+    def unconstrained(self, origin: Any) -> dict[str, Array]:
         """The coordinates of this family about `origin`."""
         shift = origin.covariance.whiten((self.mean - origin.mean)[None])[0]
         return {"mean": shift, "covariance": self.covariance.unconstrained(origin.covariance)}
@@ -113,7 +124,7 @@ class Gaussian(Family):
         noise = jax.random.normal(key, (labels.shape[0], self.n_features), self.mean.dtype)
         return self.mean[labels] + self.covariance.colour_rows(noise, labels)
 
-    def affine(self, scale: Float[Array, ""], shift: Float[Array, " d"]) -> Self:
+    def affine(self, scale: Float[Array, ""], shift: Float[Array, " d"]) -> "Gaussian":
         """The law of `scale * X + shift`."""
         return replace(
             self, mean=scale * self.mean + shift, covariance=self.covariance.scale(scale)
@@ -125,22 +136,23 @@ class Gaussian(Family):
         x: Float[Array, "n d"],
         plan: Float[Array, "n k"],
         covariance: str | type[Covariance] | None = None,
-    ) -> Self:
+    ) -> "Gaussian":
         """Means of the assigned rows, and the pooled within-component covariance for each.
 
         Pooling makes every start regular, also where a component holds one row; EM then finds each
         component's own shape. The tiny ridge covers rows that span no volume at all.
+
+        Raises:
+            ValueError: for a name that is no covariance structure.
         """
-        structure = STRUCTURES[covariance] if isinstance(covariance, str) else covariance or Full
+        structure = _structure(covariance)
         mass = jnp.sum(plan, axis=0)
         row_weight = jnp.sum(plan, axis=1)
-        centre = row_weight @ x
-        mean = centre + safe_divide(
-            jnp.matmul(plan.T, x - centre, precision=_HIGHEST), mass[:, None]
-        )
+        centre = matmul(row_weight, x)
+        mean = centre + safe_divide(matmul(plan.T, x - centre), mass[:, None])
         within = x[:, None, :] - mean
         pooled = jnp.einsum("nkd,nke->de", plan[..., None] * within, within, precision=_HIGHEST)
-        ridge = Ridge.of(x, row_weight, jnp.asarray(0))
+        ridge = Ridge.of(x, row_weight, 0.0)
         pooled += 64 * jnp.finfo(x.dtype).eps * x.shape[1] * jnp.diag(ridge.variance)
         matrices = jnp.broadcast_to(pooled, (plan.shape[1], *pooled.shape))
         return cls(mean, structure.from_matrices(matrices))
@@ -153,7 +165,7 @@ class Gaussian(Family):
         return Ridge.of(x, row_weight, strength)
 
     @classmethod
-    def examples(cls) -> dict[str, Self]:
+    def examples(cls) -> dict[str, "Gaussian"]:
         """One per covariance structure: K = 3 in two dimensions."""
         mean = jnp.array([[0.0, 0.0], [3.0, 1.0], [-2.0, 2.0]])
         shapes = jnp.array(

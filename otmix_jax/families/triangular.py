@@ -6,7 +6,7 @@ from jax import Array
 from jaxtyping import Float
 
 
-def regular_cholesky(matrices: Float[Array, "k d d"]) -> Float[Array, "k d d"]:
+def regular_cholesky(matrices: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
     """Lower factors; NaN where a pivot drowns in rounding, that is, where a matrix is singular.
 
     A pivot relative to its own variance is 1 - R^2 of that column given the earlier ones, so the

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int, PRNGKeyArray
 
-from .._numerics import safe_divide
+from .._numerics import matmul, safe_divide
 from ..families import Gaussian
 from ..families.base import Family
 from ..mixture import Mixture
@@ -65,8 +65,8 @@ def _start(
     draw: Callable[[PRNGKeyArray, Array, Array, int], Array],
 ) -> Mixture:
     x, row_weight = readable_rows(problem)
-    mean = row_weight @ x
-    deviation = jnp.sqrt(row_weight @ (x - mean) ** 2)
+    mean = matmul(row_weight, x)
+    deviation = jnp.sqrt(matmul(row_weight, (x - mean) ** 2))
     scaled = safe_divide(x - mean, deviation)
     seeds = scaled[draw(key, scaled, row_weight, n_components)]
     nearest = jnp.argmin(_square_distances(scaled, seeds), axis=1)
@@ -106,7 +106,7 @@ def _greedy_seeds(
         mass = jnp.where(jnp.any(potential > 0), potential, row_weight)
         candidates = _draw(key, mass, trials)
         closer = jnp.minimum(nearest[:, None], _square_distances(x, x[candidates]))
-        best = jnp.argmin(row_weight @ closer)
+        best = jnp.argmin(matmul(row_weight, closer))
         return closer[:, best], candidates[best]
 
     if not keys:

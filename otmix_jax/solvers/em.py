@@ -31,8 +31,8 @@ class EM(Solver):
     the new one gives its value, so `value` always belongs to the mixture it stands beside. The
     objective never increases beyond rounding.
 
-    Source: Vayer and Lasalle, arXiv 2501.12005, section 3: (3.2), (3.5), (3.3), (3.4), the last
-    two in this order and without the factor 1/n that is printed in (3.4).
+    Source: Vayer and Lasalle, arXiv 2501.12005, section 3: the plan (3.2), the proportions, then
+    the means (3.5) before the covariances (3.4), and (3.4) without its printed factor 1/n.
     """
 
     def init(self, oracle: Oracle, mixture: Mixture) -> EMState:

@@ -11,7 +11,7 @@ from .base import Execution
 
 @pytree
 class Dense(Execution):
-    """One tile; memory grows with n times k."""
+    """One tile; memory grows with what the kernel holds per row, at least k numbers."""
 
     def sum(self, tile: Callable[[Array, Array], Sweep], x: Array, row_weight: Array) -> Sweep:
         """See `Execution.sum`."""

@@ -12,7 +12,7 @@ from .base import Kernel
 
 @pytree
 class Reference(Kernel):
-    """Holds the whole [n, k] plan of its tile."""
+    """Holds the whole [n, k] plan of its tile, and what the family holds per row and component."""
 
     def sweep(self, x: Array, row_weight: Array, log_weights: Array, components: Family) -> Sweep:
         """See `Kernel.sweep`."""

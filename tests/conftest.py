@@ -1,0 +1,37 @@
+"""Float64, every warning an error, and shapes checked by beartype in every public function."""
+
+import jax
+import numpy as np
+import pytest
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_enable_x64", True)
+
+with install_import_hook("otmix_jax", "strictness.check"):
+    import otmix_jax as om
+
+STRUCTURES = ("full", "tied", "diagonal", "spherical")
+
+
+@pytest.fixture(scope="session")
+def faithful():
+    """Old Faithful [272, 2]."""
+    return om.datasets.old_faithful().x
+
+
+@pytest.fixture(scope="session")
+def blobs():
+    """Three overlapping groups of unequal shape [60, 2]."""
+    rng = np.random.default_rng(0)
+    groups = [
+        rng.normal(size=(25, 2)) @ [[1.0, 0.4], [0.0, 0.6]],
+        rng.normal(size=(20, 2)) * [0.5, 1.2] + [3.0, 1.0],
+        rng.normal(size=(15, 2)) * 0.8 + [-1.0, 3.0],
+    ]
+    return np.concatenate(groups)
+
+
+@pytest.fixture(params=STRUCTURES)
+def structure(request):
+    """The name of a covariance structure."""
+    return request.param

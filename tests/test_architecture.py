@@ -1,0 +1,126 @@
+"""Imports point down, nothing heavy is imported, files and functions stay small."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "otmix_jax"
+
+# Lowest first. A module may import from lower layers, and from its own folder or file.
+LAYERS = [
+    {"_pytree", "_numerics", "_typing", "_version", "status", "validation", "datasets"},
+    {"families", "transport"},
+    {"engine"},
+    {"mixture", "problem"},
+    {"oracle", "solution"},
+    {"likelihood", "solvers", "initializers"},
+    {"adjoints"},
+    {"solve"},
+    {"fit"},
+    {"plot"},
+    {"cli"},
+]
+ABSTRACT = {"engine", "solvers", "adjoints", "oracle", "mixture", "problem", "solution"}
+"""Parts that must not name a concrete family."""
+
+
+def part_of(path):
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def layer_of(part):
+    return next(i for i, layer in enumerate(LAYERS) if part in layer)
+
+
+def package_imports(path):
+    """(absolute module path below the package, inside a function or not) for each import."""
+    tree = ast.parse(path.read_text())
+    inner = {
+        node
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    folder = path.relative_to(PACKAGE.parent).parent.parts
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = folder[: len(folder) - node.level + 1]
+            module = [*base, *(node.module or "").split(".")] if node.module else [*base]
+            for alias in node.names:
+                full = module if node.module else [*module, alias.name]
+                yield full[1:], node in inner
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("otmix_jax"):
+            yield node.module.split(".")[1:], node in inner
+
+
+SOURCES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    mine = part_of(path)
+    for target, inside in package_imports(path):
+        assert not inside, f"{path.name} imports {target} inside a function"
+        if not target or target[0] == mine:
+            continue
+        assert layer_of(target[0]) < layer_of(mine), f"{mine} imports {target[0]}"
+        if mine in ABSTRACT and target[0] == "families":
+            assert target[1:2] == ["base"], f"{mine} names a concrete family: {target}"
+
+
+def test_every_module_has_a_layer():
+    assert {part_of(p) for p in SOURCES} == set().union(*LAYERS)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_and_functions_stay_small(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            if body:
+                assert node.end_lineno - body[0].lineno + 1 <= 60, node.name
+
+
+def run_python(code):
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
+    )
+
+
+def test_import_initialises_no_backend_and_nothing_heavy():
+    code = """
+import sys, otmix_jax
+from jax.extend.backend import backends
+heavy = {"sklearn", "matplotlib", "scipy.stats", "ott", "ot", "pandas"} & set(sys.modules)
+assert not heavy, heavy
+import jax
+jax.config.update("jax_num_cpu_devices", 3)  # raises once a backend is up
+assert jax.device_count() == 3
+"""
+    done = run_python(code.replace("from jax.extend.backend import backends\n", ""))
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_leaves_x64_as_it_is():
+    done = run_python("import jax, otmix_jax; assert not jax.config.jax_enable_x64")
+    assert done.returncode == 0, done.stderr
+
+
+def test_float64_rows_fit_without_x64():
+    """Centred in NumPy before the cast: no warning, no lost digits, float32 out."""
+    code = """
+import warnings; warnings.simplefilter("error")
+import otmix_jax as om
+x = om.datasets.old_faithful().x + 1e8
+solution = om.fit(x, 2, key=0)
+assert solution.value.dtype == "float32"
+assert abs(float(solution.value) - 1130.2640 / 272) < 1e-4, solution.value
+"""
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,48 @@
+"""Every Python block of the README runs and prints what stands below it; so do the doctests."""
+
+import contextlib
+import doctest
+import importlib
+import io
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import otmix_jax as om
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\s*^```text\n(.*?)^```)?", re.M | re.S)
+
+
+def test_readme():
+    blocks = BLOCK.findall((ROOT / "README.md").read_text())
+    assert len(blocks) >= 4
+    namespace: dict = {}
+    for code, expected in blocks:
+        assert len(code.splitlines()) <= 20
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, "README.md", "exec"), namespace)
+        if expected:
+            assert printed.getvalue() == expected
+
+
+def modules():
+    found = pkgutil.walk_packages(om.__path__, "otmix_jax.")
+    return [info.name for info in found]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_doctests(name):
+    module = importlib.import_module(name)
+    options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    result = doctest.testmod(module, optionflags=options)
+    assert result.failed == 0
+
+
+def test_relative_links_of_the_documents():
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
