@@ -16,3 +16,4 @@ from .problem import Problem as Problem
 from .solution import Solution as Solution
 from .solve import solve as solve
 from .status import Status as Status
+from .transport import couplings as couplings

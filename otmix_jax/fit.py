@@ -23,9 +23,11 @@ from .solution import Solution
 from .solvers import EM, Solver
 from .solvers.driver import Limits, run
 from .status import Status
+from .transport.couplings import Coupling, SemiRelaxed
 from .validation import (
     check_components,
     check_count,
+    check_epsilon,
     check_number,
     check_rows,
     check_sample_weight,
@@ -52,6 +54,8 @@ def fit(
     family: type[Family] = Gaussian,
     covariance: Any = None,
     sample_weight: Any = None,
+    epsilon: float | None = None,
+    coupling: Coupling = SemiRelaxed(),
     n_init: int = 8,
     solver: Solver = EM(),
     initializer: Callable[..., Mixture] = kmeans_plus_plus,
@@ -69,6 +73,8 @@ def fit(
         family: the component family.
         covariance: for `Gaussian`: "full" (the default), "tied", "diagonal" or "spherical".
         sample_weight: [n] weights >= 0; 0 leaves a row out, 2 counts it twice.
+        epsilon: entropy, >= 0; None is 1, maximum likelihood. 0 is hard assignment.
+        coupling: `SemiRelaxed()`, `Penalized(rho, sizes)` or `Balanced(sizes)`.
         n_init: number of starts.
         solver: `EM()` or `Gradient(optimizer)`.
         initializer: a function like `initializers.kmeans_plus_plus`.
@@ -108,7 +114,7 @@ def fit(
     scale, centre = _location(rows, weights) if family.equivariant else (1.0, np.zeros(()))
     # Centred before the cast: what a shift costs in digits is lost in x, not here.
     standard = jnp.asarray(((rows - centre) / scale).astype(rows.dtype))
-    problem = Problem(standard, weights).checked()
+    problem = Problem(standard, weights, check_epsilon(epsilon), coupling).checked()
     limits = Limits(tolerance, steps, history_size=2001)
     solution = _best_of_starts(program, problem, seed, strength, solver, limits)
     if family.equivariant:
@@ -184,6 +190,7 @@ def _restore(solution: Solution, scale: float, centre: np.ndarray) -> Solution:
         solution,
         mixture=replace(mixture, components=components),
         value=solution.value + stretch,
+        negative_log_likelihood=solution.negative_log_likelihood + stretch,
         objective=solution.objective + stretch,
         history=solution.history + stretch,
     )

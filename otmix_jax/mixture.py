@@ -10,9 +10,9 @@ from jaxtyping import Float, Int, PRNGKeyArray
 
 from ._numerics import normalize, safe_log
 from ._pytree import pytree, replace
+from ._rows import row_softmax
 from ._typing import AnyArray
 from .families.base import Family
-from .transport.rows import row_softmax
 
 
 @pytree

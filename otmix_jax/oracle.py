@@ -1,12 +1,32 @@
 """Problem x kernel x execution: the only thing that a solver sees."""
 
+import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
-from ._pytree import pytree
-from .engine import Dense, Execution, Kernel, Reference, Sweep
+from ._pytree import pytree, replace
+from .engine import Columns, Dense, Execution, Kernel, Reference
 from .mixture import Mixture
 from .problem import Problem
+from .transport.couplings import SemiRelaxed
+from .transport.plan import RowsProblem
+
+
+@pytree
+class Evaluation:
+    """What a mixture's plan says, on all rows.
+
+    Attributes:
+        value: the transport value H_rho, in nats; by default the mean negative log-likelihood.
+        mass: [k] the plan's sizes.
+        statistics: the family's statistics under the plan.
+        g: [k] the column potentials, where the next solve starts; 0 if semi-relaxed.
+    """
+
+    value: Array
+    mass: Array
+    statistics: PyTree
+    g: Array
 
 
 @pytree
@@ -23,23 +43,48 @@ class Oracle:
     kernel: Kernel = Reference()
     execution: Execution = Dense()
 
-    def sweep(self, mixture: Mixture) -> Sweep:
-        """Block 1: the plan of `mixture`, summed over the rows."""
+    def transport(self, mixture: Mixture) -> RowsProblem:
+        """The transport problem at a mixture."""
         x, row_weight = self.problem.rows()
+        columns = Columns(mixture.log_weights, None, self.problem.epsilon)
+        return RowsProblem(
+            x,
+            row_weight,
+            mixture.components,
+            columns,
+            self.problem.coupling,
+            self.kernel,
+            self.execution,
+        )
 
-        def tile(rows: Array, weights: Array) -> Sweep:
-            return self.kernel.sweep(rows, weights, mixture.log_weights, mixture.components)
-
-        return self.execution.sum(tile, x, row_weight)
+    def evaluate(self, mixture: Mixture, start: Array | None = None) -> Evaluation:
+        """Block 1: the plan of `mixture`, summed over the rows; potentials from `start`."""
+        problem = self.transport(mixture)
+        if problem.coupling.free:
+            sweep, g = problem.statistics(None), jnp.zeros_like(mixture.log_weights)
+        else:
+            g = problem.solve(start).g
+            sweep = problem.statistics(g)
+        return Evaluation(sweep.value, sweep.mass, sweep.statistics, g)
 
     def penalty(self, mixture: Mixture) -> Float[Array, ""] | float:
         """The prior's share of the objective."""
         return mixture.components.penalty(self.problem.prior)
 
     def value(self, mixture: Mixture) -> Float[Array, ""]:
-        """Mean negative log-likelihood, in nats."""
-        return self.sweep(mixture).value
+        """The transport value, in nats."""
+        return self.evaluate(mixture).value
 
     def objective(self, mixture: Mixture) -> Float[Array, ""]:
         """Value plus penalty: what solvers minimise."""
         return self.value(mixture) + self.penalty(mixture)
+
+    def likelihood(self) -> "Oracle":
+        """The same rows at epsilon = 1 with free sizes: maximum likelihood."""
+        problem = replace(self.problem, epsilon=None, coupling=SemiRelaxed())
+        return replace(self, problem=problem)
+
+    @property
+    def is_likelihood(self) -> bool:
+        """Whether this is maximum likelihood, known when compiling."""
+        return self.problem.epsilon is None and self.problem.coupling.free

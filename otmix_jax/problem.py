@@ -1,4 +1,4 @@
-"""What is minimised: rows, their weights, and a prior."""
+"""What is minimised: rows, their weights, entropy, coupling, prior."""
 
 import chex
 import jax.numpy as jnp
@@ -6,26 +6,42 @@ from jax import Array
 from jaxtyping import Float, PyTree
 
 from ._numerics import matmul, normalize
-from ._pytree import pytree, replace
+from ._pytree import pytree, replace, static
 from ._typing import AnyArray
+from .transport.couplings import Coupling, SemiRelaxed
 
 
 @pytree
 class Problem:
-    """min over pi and theta of sum_i a_i f_i(pi, theta) + penalty(theta): semi-relaxed transport.
+    """min over pi and theta of H_rho(pi, theta) + penalty(theta): entropic transport.
 
-    At epsilon = 1 and without a prior it is maximum likelihood (the note's eq. 2.6 and 3.1).
+    As it stands by default it is maximum likelihood: the semi-relaxed problem at epsilon = 1 (the
+    note's eq. 2.6 and 3.1).
 
     Attributes:
         x: [n, d] rows.
         sample_weight: [n] weights >= 0 of any positive sum, or None for equal ones. A row of
             weight 0 is absent, whatever it holds; integer weights are repeated rows.
+        epsilon: entropy, >= 0; None is 1, known when compiling. With learned scale parameters any
+            other value is a biased estimator (p^(1/epsilon) is not normalised).
+        coupling: `SemiRelaxed()`, `Penalized(rho, sizes)` or `Balanced(sizes)`.
+        learn_weights: whether the proportions move. None: yes, unless the coupling prescribes
+            them.
         prior: what `Family.maximize` and `Family.penalty` take, such as a `Ridge`; or None.
     """
 
     x: AnyArray
     sample_weight: AnyArray | None = None
+    epsilon: Array | float | None = None
+    coupling: Coupling = SemiRelaxed()
     prior: PyTree = None
+    learn_weights: bool | None = static(default=None)
+
+    @property
+    def weights_are_learned(self) -> bool:
+        """`learn_weights`, with None resolved."""
+        fixed = self.coupling.fixes_weights
+        return not fixed if self.learn_weights is None else self.learn_weights
 
     def checked(self) -> "Problem":
         """The same with JAX arrays of one floating dtype.

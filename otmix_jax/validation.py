@@ -1,5 +1,6 @@
 """The host edge: NumPy checks that say what was received, where, and what to do."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -106,3 +107,23 @@ def check_number(value: Any, name: str) -> float:
     ):
         raise ValueError(f"{name} must be a finite number >= 0, not {value!r}")
     return float(value)
+
+
+def check_epsilon(epsilon: Any) -> float | None:
+    """None, or a finite number >= 0; warns above 1.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if epsilon is None:
+        return None
+    value = check_number(epsilon, "epsilon")
+    if value > 1:
+        warnings.warn(
+            f"epsilon={value} > 1 with learned covariances draws components together: where all "
+            "are one, every direction of the means grows at 1/epsilon < 1 and EM cannot leave. "
+            "Use epsilon <= 1, or fixed covariances.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return value

@@ -12,8 +12,10 @@ PACKAGE = Path(__file__).parent.parent / "otmix_jax"
 # Lowest first. A module may import from lower layers, and from its own folder or file.
 LAYERS = [
     {"_pytree", "_numerics", "_typing", "_version", "status", "validation", "datasets"},
-    {"families", "transport"},
+    {"_rows"},
+    {"families"},
     {"engine"},
+    {"transport"},
     {"mixture", "problem"},
     {"oracle", "solution"},
     {"likelihood", "solvers", "initializers"},

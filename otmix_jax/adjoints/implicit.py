@@ -25,16 +25,26 @@ def _gradient(oracle: Oracle, mixture: Mixture, coordinates: PyTree) -> PyTree:
     """
 
     def objective(z: PyTree) -> Array:
+        if not oracle.problem.weights_are_learned:
+            still = jax.lax.stop_gradient(z["log_weights"])
+            fixed = oracle.objective(mixture.constrain({**z, "log_weights": still}))
+            return fixed + 0.5 * jnp.sum(z["log_weights"] ** 2)
         return oracle.objective(mixture.constrain(z)) + 0.5 * jnp.sum(z["log_weights"]) ** 2
 
     return jax.grad(objective)(coordinates)
 
 
 @jax.custom_jvp
-def _attach(oracle: Oracle, mixture: Mixture, value: Array, objective: Array) -> tuple:
+def _attach(oracle: Oracle, mixture: Mixture, values: tuple) -> tuple:
     """The answer as it is, with the derivative of the optimum of the oracle's problem."""
     del oracle
-    return mixture, value, objective
+    return mixture, values
+
+
+def _values(oracle: Oracle, mixture: Mixture) -> tuple[Array, Array, Array]:
+    value = oracle.value(mixture)
+    likelihood = value if oracle.is_likelihood else oracle.likelihood().value(mixture)
+    return value, likelihood, value + oracle.penalty(mixture)
 
 
 @_attach.defjvp
@@ -44,7 +54,7 @@ def _attach_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     H is symmetric and, at a minimum, positive semi-definite, so conjugate gradients with
     Hessian-vector products solve for it, and JAX transposes that solve for reverse mode.
     """
-    oracle, mixture, *_ = primals
+    oracle, mixture, _ = primals
     zeros = jax.tree.map(jnp.zeros_like, mixture.unconstrained(mixture))
     flat, unravel = ravel_pytree(zeros)
     _, moved = jax.jvp(lambda o: _gradient(o, mixture, zeros), (oracle,), (tangents[0],))
@@ -61,13 +71,8 @@ def _attach_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     right = -ravel_pytree(moved)[0]
     direction = jax.lax.custom_linear_solve(hessian, right, solve, symmetric=True)
     mixture_dot = jax.jvp(mixture.constrain, (zeros,), (unravel(direction),))[1]
-
-    def values(o: Oracle, m: Mixture) -> tuple[Array, Array]:
-        value = o.value(m)
-        return value, value + o.penalty(m)
-
-    values_dot = jax.jvp(values, (oracle, mixture), (tangents[0], mixture_dot))[1]
-    return tuple(primals[1:]), (mixture_dot, *values_dot)
+    values_dot = jax.jvp(_values, (oracle, mixture), (tangents[0], mixture_dot))[1]
+    return tuple(primals[1:]), (mixture_dot, values_dot)
 
 
 @pytree
@@ -82,7 +87,12 @@ class Implicit(Adjoint):
     def run(self, oracle: Oracle, solver: Solver, initial: Mixture, limits: Limits) -> Solution:
         """Runs without derivatives, then attaches the implicit one."""
         solution = run(*jax.lax.stop_gradient((oracle, solver, initial, limits)))
-        mixture, value, objective = _attach(
-            oracle, solution.mixture, solution.value, solution.objective
+        values = solution.value, solution.negative_log_likelihood, solution.objective
+        mixture, (value, likelihood, objective) = _attach(oracle, solution.mixture, values)
+        return replace(
+            solution,
+            mixture=mixture,
+            value=value,
+            negative_log_likelihood=likelihood,
+            objective=objective,
         )
-        return replace(solution, mixture=mixture, value=value, objective=objective)

@@ -4,3 +4,5 @@ from .base import Progress as Progress
 from .base import Solver as Solver
 from .em import EM as EM
 from .gradient import Gradient as Gradient
+from .staged import Annealed as Annealed
+from .staged import BalancedStart as BalancedStart

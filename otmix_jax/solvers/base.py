@@ -15,16 +15,19 @@ class Progress:
     """What the driver needs to know of a solver's state, all scalars.
 
     Attributes:
-        value: mean negative log-likelihood of the state's mixture, in nats.
+        value: transport value of the state's mixture, in nats; by default the mean negative
+            log-likelihood.
         objective: value plus the prior's penalty.
         decrease: what the last step won of the objective, or an estimate of what the next can
             win; the driver stops when it falls to the tolerance.
+        mass: [k] the plan's sizes.
         status: CONVERGED while all is well, else the `Status` that ends the run.
     """
 
     value: Array
     objective: Array
     decrease: Array
+    mass: Array
     status: Array
 
 

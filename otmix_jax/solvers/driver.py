@@ -10,8 +10,10 @@ from jaxtyping import Float, Int
 from .._pytree import pytree, static
 from ..mixture import Mixture
 from ..oracle import Oracle
-from ..solution import Solution
+from ..solution import RunCertificate, Solution
 from ..status import Status
+from ..transport import kl_divergence
+from ..transport.plan import log_ratio
 from .base import Solver
 
 
@@ -40,6 +42,7 @@ class Carry:
     done: Array
     n_steps: Int[Array, ""]
     history: Float[Array, " history_size"]
+    decrease_before: Array
 
 
 def _stopping(limits: Limits, decrease: Array) -> tuple[Array, Array]:
@@ -64,7 +67,8 @@ def start(oracle: Oracle, solver: Solver, mixture: Mixture, limits: Limits) -> C
     stop, ending = _stopping(limits, progress.decrease)
     healthy = progress.status == Status.CONVERGED.code
     status = jnp.where(healthy, jnp.where(stop, ending, Status.MAX_STEPS.code), progress.status)
-    return Carry(state, status, stop | ~healthy, jnp.zeros((), jnp.int32), history)
+    steps, infinite = jnp.zeros((), jnp.int32), jnp.full_like(progress.decrease, jnp.inf)
+    return Carry(state, status, stop | ~healthy, steps, history, infinite)
 
 
 def advance(oracle: Oracle, solver: Solver, limits: Limits, carry: Carry) -> Carry:
@@ -81,6 +85,7 @@ def advance(oracle: Oracle, solver: Solver, limits: Limits, carry: Carry) -> Car
         stop | ~healthy,
         n_steps,
         carry.history.at[carry.n_steps + 1].set(entry, mode="drop"),
+        solver.progress(carry.state).decrease,
     )
 
 
@@ -89,7 +94,7 @@ def running(limits: Limits, carry: Carry) -> Array:
     return ~carry.done & (carry.n_steps < limits.max_steps)
 
 
-def finish(solver: Solver, carry: Carry) -> Solution:
+def finish(oracle: Oracle, solver: Solver, carry: Carry) -> Solution:
     """The solution; a component without mass outranks the way the loop ended."""
     mixture = solver.mixture(carry.state)
     progress = solver.progress(carry.state)
@@ -97,9 +102,33 @@ def finish(solver: Solver, carry: Carry) -> Solution:
     empty = jnp.where(
         jnp.any(mixture.weights < threshold), Status.EMPTY_COMPONENT.code, Status.CONVERGED.code
     )
-    status = jnp.maximum(carry.status, empty)
+    if oracle.is_likelihood:
+        likelihood, mass = progress.value, progress.mass
+    else:
+        free = oracle.likelihood().evaluate(mixture)
+        likelihood, mass = free.value, free.mass
     return Solution(
-        mixture, progress.value, progress.objective, status, carry.n_steps, carry.history
+        mixture,
+        progress.value,
+        likelihood,
+        progress.objective,
+        _certificate(mixture, mass, carry.decrease_before, progress.decrease),
+        jnp.maximum(carry.status, empty),
+        carry.n_steps,
+        carry.history,
+    )
+
+
+def _certificate(mixture: Mixture, mass: Array, before: Array, last: Array) -> RunCertificate:
+    ratio = jnp.abs(last) / jnp.abs(before)
+    geometric = (ratio > 0) & (ratio < 1) & jnp.isfinite(before)
+    ratio = jnp.where(geometric, ratio, jnp.nan)
+    return RunCertificate(
+        jnp.max(log_ratio(mass, mixture.log_weights)),
+        kl_divergence(mixture.weights, mass),
+        # Decreases go with the square of the error.
+        jnp.sqrt(ratio),
+        jnp.abs(last) * ratio / (1 - ratio),
     )
 
 
@@ -110,7 +139,7 @@ def run(oracle: Oracle, solver: Solver, mixture: Mixture, limits: Limits) -> Sol
         lambda c: advance(oracle, solver, limits, c),
         start(oracle, solver, mixture, limits),
     )
-    return finish(solver, carry)
+    return finish(oracle, solver, carry)
 
 
 def run_scanned(
@@ -131,4 +160,4 @@ def run_scanned(
         )
 
     carry, _ = jax.lax.scan(body, start(oracle, solver, mixture, limits), None, length=length)
-    return finish(solver, carry)
+    return finish(oracle, solver, carry)

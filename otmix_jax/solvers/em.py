@@ -7,19 +7,18 @@ from jax.flatten_util import ravel_pytree
 
 from .._numerics import all_finite, normalize, safe_log
 from .._pytree import pytree, replace
-from ..engine.sweep import Sweep
 from ..mixture import Mixture
-from ..oracle import Oracle
+from ..oracle import Evaluation, Oracle
 from ..status import Status
 from .base import Progress, Solver
 
 
 @pytree
 class EMState:
-    """A mixture, its own sweep (block 1, already done), and the account of the last step."""
+    """A mixture, its own plan (block 1, already done), and the account of the last step."""
 
     current: Mixture
-    sweep: Sweep
+    plan: Evaluation
     progress: Progress
 
 
@@ -27,42 +26,55 @@ class EMState:
 class EM(Solver):
     """Minimises over the plan, the proportions, the parameters, in this order, again and again.
 
-    One step is one sweep: blocks 2 and 3 use the sweep of the current mixture, and the sweep of
-    the new one gives its value, so `value` always belongs to the mixture it stands beside. The
-    objective never increases beyond rounding.
+    One step is one sweep: blocks 2 and 3 use the plan of the current mixture, and the plan of the
+    new one gives its value, so `value` always belongs to the mixture it stands beside. The
+    objective never increases beyond rounding. With a `Balanced` coupling this is Sinkhorn-EM.
 
     Source: Vayer and Lasalle, arXiv 2501.12005, section 3: the plan (3.2), the proportions, then
     the means (3.5) before the covariances (3.4), and (3.4) without its printed factor 1/n.
     """
 
     def init(self, oracle: Oracle, mixture: Mixture) -> EMState:
-        """Sweeps the start."""
-        sweep = oracle.sweep(mixture)
-        objective = sweep.value + oracle.penalty(mixture)
-        healthy = jnp.isfinite(objective) & all_finite(sweep.statistics)
+        """Evaluates the start.
+
+        Raises:
+            ValueError: at trace time, if proportions are to be learned under prescribed sizes.
+        """
+        if oracle.problem.coupling.fixes_weights and oracle.problem.weights_are_learned:
+            raise ValueError(
+                "EM cannot learn the proportions under a Balanced coupling: the plan's sizes are "
+                "the proportions, so the blocks (plan, proportions) are stuck where they start. "
+                "Use SemiRelaxed() or Penalized(rho), or leave learn_weights=None."
+            )
+        plan = oracle.evaluate(mixture)
+        objective = plan.value + oracle.penalty(mixture)
+        healthy = jnp.isfinite(objective) & all_finite((plan.statistics, plan.g))
         status = jnp.where(healthy, Status.CONVERGED.code, Status.NON_FINITE.code)
         decrease = jnp.full_like(objective, jnp.inf)
-        return EMState(mixture, sweep, Progress(sweep.value, objective, decrease, status))
+        return EMState(mixture, plan, Progress(plan.value, objective, decrease, plan.mass, status))
 
     def step(self, oracle: Oracle, state: EMState) -> EMState:
         """Proportions, parameters, then the plan of the new mixture."""
-        mixture, sweep, before = state.current, state.sweep, state.progress
-        components = mixture.components.maximize(sweep.statistics, sweep.mass, oracle.problem.prior)
-        new = Mixture(safe_log(normalize(sweep.mass)), components)
-        new_sweep = oracle.sweep(new)
-        objective = new_sweep.value + oracle.penalty(new)
-        healthy = all_finite(components) & jnp.isfinite(objective)
+        mixture, plan, before = state.current, state.plan, state.progress
+        components = mixture.components.maximize(plan.statistics, plan.mass, oracle.problem.prior)
+        learned = oracle.problem.weights_are_learned
+        log_weights = safe_log(normalize(plan.mass)) if learned else mixture.log_weights
+        new = Mixture(log_weights, components)
+        new_plan = oracle.evaluate(new, start=plan.g)
+        objective = new_plan.value + oracle.penalty(new)
+        healthy = all_finite((components, new_plan.g)) & jnp.isfinite(objective)
         after = Progress(
-            new_sweep.value,
+            new_plan.value,
             objective,
             _decrease(before.objective, objective, mixture, new),
+            new_plan.mass,
             jnp.full_like(before.status, Status.CONVERGED.code),
         )
         failed = replace(before, status=jnp.full_like(before.status, Status.COLLAPSED.code))
         return jax.tree.map(
             lambda good, kept: jnp.where(healthy, good, kept),
-            EMState(new, new_sweep, after),
-            EMState(mixture, sweep, failed),
+            EMState(new, new_plan, after),
+            EMState(mixture, plan, failed),
         )
 
     def mixture(self, state: EMState) -> Mixture:

@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 from .._numerics import all_finite
 from .._pytree import pytree, replace, static
 from ..mixture import Mixture
-from ..oracle import Oracle
+from ..oracle import Evaluation, Oracle
 from ..status import Status
 from .base import Progress, Solver
 
@@ -50,24 +50,24 @@ class Gradient(Solver):
 
     optimizer: optax.GradientTransformation = static()
 
-    def _evaluate(self, oracle: Oracle, origin: Mixture, coordinates: PyTree) -> tuple:
-        def objective(z: PyTree) -> tuple[Array, Array]:
-            mixture = origin.constrain(z)
-            value = oracle.value(mixture)
-            return value + oracle.penalty(mixture), value
+    def _evaluate(
+        self, oracle: Oracle, origin: Mixture, coordinates: PyTree
+    ) -> tuple[Progress, PyTree]:
+        def objective(z: PyTree) -> tuple[Array, Evaluation]:
+            mixture = _constrain(oracle, origin, z)
+            plan = oracle.evaluate(mixture)
+            return plan.value + oracle.penalty(mixture), plan
 
-        (objective_value, value), gradient = jax.value_and_grad(objective, has_aux=True)(
-            coordinates
-        )
-        return objective_value, value, gradient
+        (value, plan), gradient = jax.value_and_grad(objective, has_aux=True)(coordinates)
+        healthy = jnp.isfinite(value) & all_finite((coordinates, gradient))
+        status = jnp.where(healthy, Status.CONVERGED.code, Status.NON_FINITE.code)
+        decrease = 0.5 * _squared_norm(gradient)
+        return Progress(plan.value, value, decrease, plan.mass, status), gradient
 
     def init(self, oracle: Oracle, mixture: Mixture) -> GradientState:
         """The origin of the coordinates is the start."""
         zeros = jax.tree.map(jnp.zeros_like, mixture.unconstrained(mixture))
-        objective, value, gradient = self._evaluate(oracle, mixture, zeros)
-        healthy = jnp.isfinite(objective) & all_finite(gradient)
-        status = jnp.where(healthy, Status.CONVERGED.code, Status.NON_FINITE.code)
-        progress = Progress(value, objective, 0.5 * _squared_norm(gradient), status)
+        progress, gradient = self._evaluate(oracle, mixture, zeros)
         return GradientState(mixture, zeros, gradient, self.optimizer.init(zeros), progress)
 
     def step(self, oracle: Oracle, state: GradientState) -> GradientState:
@@ -79,23 +79,14 @@ class Gradient(Solver):
             state.coordinates,
             value=state.progress.objective,
             grad=state.gradient,
-            value_fn=lambda z: oracle.objective(state.origin.constrain(z)),
+            value_fn=lambda z: oracle.objective(_constrain(oracle, state.origin, z)),
         )
         coordinates = optax.apply_updates(state.coordinates, updates)
-        objective, value, gradient = self._evaluate(oracle, state.origin, coordinates)
-        healthy = jnp.isfinite(objective) & all_finite((coordinates, gradient))
-        before = state.progress
-        progress = Progress(
-            value,
-            objective,
-            0.5 * _squared_norm(gradient),
-            jnp.full_like(before.status, Status.CONVERGED.code),
-        )
-        failed = replace(before, status=jnp.full_like(before.status, Status.NON_FINITE.code))
+        progress, gradient = self._evaluate(oracle, state.origin, coordinates)
         new = GradientState(state.origin, coordinates, gradient, optimizer_state, progress)
-        return jax.tree.map(
-            lambda good, kept: jnp.where(healthy, good, kept), new, replace(state, progress=failed)
-        )
+        kept = replace(state, progress=replace(state.progress, status=progress.status))
+        healthy = progress.status == Status.CONVERGED.code
+        return jax.tree.map(lambda good, old: jnp.where(healthy, good, old), new, kept)
 
     def mixture(self, state: GradientState) -> Mixture:
         """The mixture at the coordinates."""
@@ -104,3 +95,10 @@ class Gradient(Solver):
     def progress(self, state: GradientState) -> Progress:
         """Half the squared gradient norm, as the estimated decrease."""
         return state.progress
+
+
+def _constrain(oracle: Oracle, origin: Mixture, z: PyTree) -> Mixture:
+    """The mixture at coordinates; proportions that are not learned do not feel the gradient."""
+    if not oracle.problem.weights_are_learned:
+        z = {**z, "log_weights": jax.lax.stop_gradient(z["log_weights"])}
+    return origin.constrain(z)

@@ -1,12 +1,13 @@
-"""The contract of an execution: how the Sweeps of tiles are summed."""
+"""The contract of an execution: how what tiles yield is summed."""
 
 import abc
 from collections.abc import Callable
+from typing import TypeVar
 
 from jax import Array
 from jaxtyping import Float
 
-from ..sweep import Sweep
+_T = TypeVar("_T")
 
 
 class Execution(abc.ABC):
@@ -15,8 +16,8 @@ class Execution(abc.ABC):
     @abc.abstractmethod
     def sum(
         self,
-        tile: Callable[[Array, Array], Sweep],
+        tile: Callable[[Array, Array], _T],
         x: Float[Array, "n d"],
         row_weight: Float[Array, " n"],
-    ) -> Sweep:
+    ) -> _T:
         """The sum of `tile(rows, their weights)` over tiles that cover all rows."""

@@ -1,0 +1,100 @@
+"""The row-wise softmax: the plan for a given cost, in the log domain, at any entropy.
+
+With reference weights pi, column potentials g and entropy epsilon,
+
+    f_i      = -epsilon log sum_j pi_j exp((g_j - c_ij) / epsilon)
+    P_ij/a_i = pi_j exp((f_i + g_j - c_ij) / epsilon)
+
+the rows of P / a sum to one exactly, for every g. At epsilon = 1 and g = 0, f_i is the negative
+log-likelihood of row i (the note's eq. 2.6) and P / a are the responsibilities (eq. 3.2).
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from ._numerics import logsumexp, safe_log
+
+
+def row_softmax(
+    cost: Float[Array, "n k"],
+    log_weights: Float[Array, " k"],
+    g: Float[Array, " k"] | float = 0.0,
+    epsilon: Float[Array, ""] | float | None = None,
+) -> tuple[Float[Array, " n"], Float[Array, "n k"]]:
+    """Row potential f and conditional plan P / a of a cost matrix.
+
+    Args:
+        cost: [n, k] cost c_ij = -log p(x_i | theta_j); +inf allowed.
+        log_weights: [k] log pi; -inf marks an absent component, whose cost is not read.
+        g: [k] column potentials; 0 is the semi-relaxed problem, that is maximum likelihood.
+        epsilon: entropy, >= 0. None is 1, known when compiling. 0 is the hard limit: each row
+            goes to its cheapest present component, whatever the proportions.
+
+    Returns:
+        f [n], in the units of the cost (nats), and the conditional plan [n, k], whose rows sum
+        to 1. A row out of reach of every component (all costs +inf) has f = +inf and follows pi.
+
+    Source: Vayer and Lasalle, arXiv 2501.12005, eq. (2.6) and (3.2).
+    """
+    present = log_weights > -jnp.inf
+    reduced = jnp.where(present, cost, 0) - g
+    if epsilon is None:
+        return _soft(reduced, log_weights)
+    # Relative to the cheapest, so that no epsilon over- or underflows a whole row.
+    cheapest = jnp.min(jnp.where(present, reduced, jnp.inf), axis=1)
+    base = jax.lax.stop_gradient(jnp.where(jnp.isfinite(cheapest), cheapest, 0))[:, None]
+    soft = epsilon > 0
+    scale = jnp.where(soft, epsilon, 1)
+    f, conditional = _soft((reduced - base) / scale, log_weights)
+    f = _gently(f, (reduced - base) / scale, log_weights)
+    hard = _cheapest(reduced - base, present, conditional)
+    hard_f = jnp.sum(jnp.where(hard > 0, hard * reduced, 0), axis=1)
+    return jnp.where(soft, base[:, 0] + scale * f, hard_f), jnp.where(soft, conditional, hard)
+
+
+def _gently(f: Array, dearer: Array, log_weights: Array) -> Array:
+    """-log sum_j pi_j exp(-dearer_j) as -log1p(small) where that keeps the digits.
+
+    At large epsilon the sum is 1 - O(1 / epsilon), and a plain logarithm would lose f. The weights
+    sum to 1; the last term has no value, and keeps the derivative in an unnormalised weight.
+    """
+    weights = jnp.exp(log_weights)
+    total = jnp.sum(weights)
+    excess = jnp.sum(weights * jnp.expm1(-jnp.maximum(dearer, 0)), axis=1)
+    excess += total - jax.lax.stop_gradient(total)
+    near = excess > -0.5
+    return jnp.where(near, -jnp.log1p(jnp.where(near, excess, 0)), f)
+
+
+def _cheapest(dearer: Array, present: Array, conditional: Array) -> Array:
+    """The first present component at no extra cost, as 0 and 1; a lost row keeps its plan."""
+    tied = present & (dearer == 0)
+    first = tied & (jnp.cumsum(tied, axis=1) == 1)
+    lost = ~jnp.any(first, axis=1, keepdims=True)
+    return jnp.where(lost, conditional, first.astype(conditional.dtype))
+
+
+def _soft(
+    reduced: Float[Array, "n k"], log_weights: Float[Array, " k"]
+) -> tuple[Float[Array, " n"], Float[Array, "n k"]]:
+    """At epsilon = 1, for a cost from which g is taken."""
+    logits = log_weights - reduced
+    log_total = logsumexp(logits, axis=1)
+    lost = log_total == -jnp.inf
+    # Without the inner `where`, -inf - -inf would put NaN into the values and the gradient.
+    centred = logits - jnp.where(lost, 0, log_total)[:, None]
+    conditional = jnp.where(lost[:, None], jnp.exp(log_weights), jnp.exp(centred))
+    return -log_total, conditional
+
+
+def kl_divergence(p: Float[Array, "*shape"], q: Float[Array, "*shape"]) -> Float[Array, ""]:
+    """KL(p | q) = sum p log(p / q) - p + q, with 0 log 0 = 0; +inf unless p << q.
+
+    For two arrays of the same total mass it is the note's KL (its section 1).
+    """
+    continuous = jnp.all((p == 0) | (q != 0))
+    log_ratio = safe_log(jnp.where(p != 0, p, 1)) - safe_log(jnp.where(q != 0, q, 1))
+    terms = jnp.where(p != 0, p * log_ratio, 0) - p + q
+    return jnp.where(continuous, jnp.sum(terms), jnp.inf)
