@@ -62,7 +62,7 @@ def _gently(f: Array, dearer: Array, log_weights: Array) -> Array:
     """
     weights = jnp.exp(log_weights)
     total = jnp.sum(weights)
-    excess = jnp.sum(weights * jnp.expm1(-jnp.maximum(dearer, 0)), axis=1)
+    excess = jnp.sum(weights * jnp.expm1(-jnp.where(weights > 0, dearer, 0)), axis=1)
     excess += total - jax.lax.stop_gradient(total)
     near = excess > -0.5
     return jnp.where(near, -jnp.log1p(jnp.where(near, excess, 0)), f)

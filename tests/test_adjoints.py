@@ -26,7 +26,14 @@ def scalar(mixture):
     return mixture.weights[0] + jnp.sum(jnp.sin(components.mean)) + jnp.sum(matrices**2)
 
 
-@pytest.mark.parametrize("solver", [om.solvers.EM(), om.solvers.Gradient(optax.lbfgs())])
+@pytest.mark.parametrize(
+    "solver",
+    [
+        om.solvers.EM(),
+        pytest.param(om.solvers.Gradient(optax.lbfgs()), marks=pytest.mark.slow),
+    ],
+    ids=["em", "lbfgs"],
+)
 def test_implicit_equals_finite_differences_and_unrolled(rows, structure, solver):
     initial = start(rows, 2, structure)
     weight = jnp.linspace(0.5, 1.5, len(rows))

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.flatten_util import ravel_pytree
 from jax.test_util import check_grads
 
@@ -94,6 +95,7 @@ def test_a_row_that_is_not_a_number_is_absent_at_weight_zero(structure):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_second_order(structure):
     mixture = mixture_of(structure)
 

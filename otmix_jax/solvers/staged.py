@@ -1,4 +1,4 @@
-"""Wrappers that change the problem for the first steps, then hand over to the solver as it is."""
+"""Wrappers that first step on an easier problem, then hand over to the solver as it is."""
 
 import abc
 from collections.abc import Callable
@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Int
 
 from .._pytree import pytree, replace, static
 from ..mixture import Mixture
@@ -17,16 +16,11 @@ from .base import Progress, Solver
 from .em import EM
 
 
-@pytree
-class StagedState:
-    """The inner solver's state, and how many steps were taken."""
-
-    inner: Any
-    count: Int[Array, ""]
-
-
 class Staged(Solver):
-    """Steps on another problem for `steps` steps; the run cannot end before they are over."""
+    """Takes `steps` steps on other problems before its first step on the real one.
+
+    They are part of the start: they count in no `n_steps`, and the history begins after them.
+    """
 
     inner: Solver
     steps: int
@@ -39,37 +33,31 @@ class Staged(Solver):
         """The start of the early steps."""
         return mixture
 
-    def init(self, oracle: Oracle, mixture: Mixture) -> StagedState:
-        """The inner solver's, on the first early problem."""
-        first = self.early(oracle, jnp.zeros((), jnp.int32)) if self.steps else oracle
-        start = self.begin(mixture) if self.steps else mixture
-        return StagedState(self.inner.init(first, start), jnp.zeros((), jnp.int32))
+    def init(self, oracle: Oracle, mixture: Mixture) -> Any:
+        """The early steps, then the inner solver's start on the real problem."""
+        if self.steps == 0:
+            return self.inner.init(oracle, mixture)
 
-    def step(self, oracle: Oracle, state: StagedState) -> StagedState:
-        """Early: a step on the early problem. At the border: the mixture starts afresh."""
+        def body(count: Array, state: Any) -> Any:
+            # A step moves by the plan at hand, and makes the next one: that of step count + 1.
+            following = self.early(oracle, jnp.minimum(count + 1, self.steps - 1))
+            return self.inner.step(following, state)
 
-        def early(_: None) -> Any:
-            return self.inner.step(self.early(oracle, state.count), state.inner)
+        first = self.inner.init(self.early(oracle, jnp.asarray(0)), self.begin(mixture))
+        last = jax.lax.fori_loop(0, self.steps, body, first)
+        return self.inner.init(oracle, self.inner.mixture(last))
 
-        def border(_: None) -> Any:
-            return self.inner.init(oracle, self.inner.mixture(state.inner))
+    def step(self, oracle: Oracle, state: Any) -> Any:
+        """The inner solver's."""
+        return self.inner.step(oracle, state)
 
-        def late(_: None) -> Any:
-            return self.inner.step(oracle, state.inner)
+    def mixture(self, state: Any) -> Mixture:
+        """The inner solver's."""
+        return self.inner.mixture(state)
 
-        stage = (state.count >= self.steps).astype(jnp.int32) + (state.count > self.steps)
-        inner = jax.lax.switch(stage, [early, border, late], None)
-        return StagedState(inner, state.count + 1)
-
-    def mixture(self, state: StagedState) -> Mixture:
-        """The inner solver's mixture."""
-        return self.inner.mixture(state.inner)
-
-    def progress(self, state: StagedState) -> Progress:
-        """The inner solver's; an infinite decrease until the problem is the real one."""
-        progress = self.inner.progress(state.inner)
-        waiting = state.count <= self.steps
-        return replace(progress, decrease=jnp.where(waiting, jnp.inf, progress.decrease))
+    def progress(self, state: Any) -> Progress:
+        """The inner solver's."""
+        return self.inner.progress(state)
 
 
 @pytree
@@ -82,7 +70,7 @@ class Annealed(Staged):
     Attributes:
         inner: the solver, usually `EM()`.
         schedule: step number to epsilon > 0, for example an optax schedule.
-        steps: how many steps it holds for; the next one starts afresh at the problem's epsilon.
+        steps: how many steps it holds for.
     """
 
     inner: Solver
@@ -100,7 +88,8 @@ class Annealed(Staged):
 class BalancedStart(Staged):
     """Sinkhorn-EM with equal proportions first: every component is held to its share of the rows.
 
-    No component can starve in these steps, which leads out of some poor local optima.
+    No component can starve in these steps. That leads out of some poor local optima, and into
+    others where the groups' sizes differ much (docs/balanced_start.md has the table).
 
     Attributes:
         inner: the solver that follows, usually `EM()`.

@@ -101,7 +101,7 @@ def _residual(problem: DualProblem, g: Array, mass: Array) -> Array:
     return jnp.sum(jnp.abs(target - mass))
 
 
-def _curvature(problem: DualProblem, g: Array, sweep: DualSweep, epsilon: Array) -> Array:
+def _curvature(problem: DualProblem, g: Array, sweep: DualSweep, epsilon: Array | float) -> Array:
     """Minus the dual's Hessian, with the constant direction and absent columns filled in."""
     rho = problem.coupling.penalty_strength()
     target = implied_target(g, problem.log_target, rho)
@@ -178,6 +178,7 @@ def _step(problem: DualProblem, inner: Inner, tightest: float, state: _State) ->
     return jax.tree.map(lambda a, b: jnp.where(changed, a, b), again, nearby)
 
 
+@jax.jit
 def solve_potential(problem: DualProblem, start: Array, inner: Inner = Inner()) -> Potential:
     """Maximises the dual from `start` [k]; see the module."""
     dtype = start.dtype
