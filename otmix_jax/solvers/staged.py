@@ -64,8 +64,8 @@ class Staged(Solver):
 class Annealed(Staged):
     """A schedule of entropies, then the problem's own: deterministic annealing.
 
-    Epsilon below 1 sharpens the plan, above 1 blurs it. Never go above 1 with learned covariances:
-    all components then collapse into one, and the way back is blocked.
+    Epsilon below 1 sharpens the plan, above 1 blurs it. Do not go above 1 with learned
+    covariances: components that merge there stay merged (notebooks/02_epsilon.ipynb).
 
     Attributes:
         inner: the solver, usually `EM()`.
