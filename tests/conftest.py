@@ -1,5 +1,7 @@
 """Float64, every warning an error, and shapes checked by beartype in every public function."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -11,6 +13,17 @@ with install_import_hook("otmix_jax", "strictness.check"):
     import otmix_jax as om
 
 STRUCTURES = ("full", "tied", "diagonal", "spherical")
+
+
+MAPS = Path("/proc/self/maps")
+
+
+@pytest.fixture(autouse=True)
+def spare_memory_maps():
+    """Every compiled program holds memory maps, and Linux kills a process with 65530 of them."""
+    yield
+    if MAPS.exists() and MAPS.read_text().count("\n") > 30_000:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,11 @@ def initial(faithful):
     return start(faithful, 3, "tied", seed=1)
 
 
-@pytest.mark.parametrize("case", PROBLEMS)
+@pytest.mark.parametrize(
+    "case",
+    ["balanced", "sizes"]
+    + [pytest.param(c, marks=pytest.mark.slow) for c in ("penalized", "sharp", "blurred", "both")],
+)
 def test_em_descends_and_agrees_with_the_gradient(faithful, initial, case):
     problem = om.Problem(faithful, **PROBLEMS[case])
     by_em = om.solve(problem, initial, EM(), tolerance=1e-13)
