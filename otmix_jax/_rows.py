@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from ._numerics import logsumexp, safe_log
+from ._numerics import logsumexp, matmul, safe_log
 
 
 def row_softmax(
@@ -47,8 +47,11 @@ def row_softmax(
     base = jax.lax.stop_gradient(jnp.where(jnp.isfinite(cheapest), cheapest, 0))[:, None]
     soft = epsilon > 0
     scale = jnp.where(soft, epsilon, 1)
-    f, conditional = _soft((reduced - base) / scale, log_weights)
-    f = _gently(f, (reduced - base) / scale, log_weights)
+    # An infinite cost stays out of the division, or its derivative in epsilon would be NaN.
+    blocked = reduced == jnp.inf
+    dearer = jnp.where(blocked, jnp.inf, jnp.where(blocked, 0, reduced - base) / scale)
+    f, conditional = _soft(dearer, log_weights)
+    f = _gently(f, dearer, log_weights)
     hard = _cheapest(reduced - base, present, conditional)
     hard_f = jnp.sum(jnp.where(hard > 0, hard * reduced, 0), axis=1)
     return jnp.where(soft, base[:, 0] + scale * f, hard_f), jnp.where(soft, conditional, hard)
@@ -87,6 +90,16 @@ def _soft(
     centred = logits - jnp.where(lost, 0, log_total)[:, None]
     conditional = jnp.where(lost[:, None], jnp.exp(log_weights), jnp.exp(centred))
     return -log_total, conditional
+
+
+def readable_rows(x: Float[Array, "n d"], row_weight: Float[Array, " n"]) -> Float[Array, "n d"]:
+    """The rows, with an absent one that is not finite replaced by the centre.
+
+    A finite absent row stays, so that the derivative in its weight is the right one.
+    """
+    readable = ((row_weight != 0) | jnp.all(jnp.isfinite(x), axis=1))[:, None]
+    x = jnp.where(readable, x, 0)
+    return jnp.where(readable, x, matmul(row_weight, x))
 
 
 def kl_divergence(p: Float[Array, "*shape"], q: Float[Array, "*shape"]) -> Float[Array, ""]:

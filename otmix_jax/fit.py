@@ -23,7 +23,7 @@ from .solution import Solution
 from .solvers import EM, Solver
 from .solvers.driver import Limits, run
 from .status import Status
-from .transport.couplings import Coupling, SemiRelaxed
+from .transport.couplings import Balanced, Coupling, Penalized, SemiRelaxed
 from .validation import (
     check_components,
     check_count,
@@ -31,6 +31,7 @@ from .validation import (
     check_number,
     check_rows,
     check_sample_weight,
+    check_sizes,
 )
 
 
@@ -114,13 +115,25 @@ def fit(
     scale, centre = _location(rows, weights) if family.equivariant else (1.0, np.zeros(()))
     # Centred before the cast: what a shift costs in digits is lost in x, not here.
     standard = jnp.asarray(((rows - centre) / scale).astype(rows.dtype))
-    problem = Problem(standard, weights, check_epsilon(epsilon), coupling).checked()
+    entropy, coupling = check_epsilon(epsilon), _check_coupling(coupling, count)
+    if entropy == 0 and not coupling.free:
+        raise ValueError("epsilon=0 goes with SemiRelaxed() alone: use a small epsilon")
+    problem = Problem(standard, weights, entropy, coupling).checked()
     limits = Limits(tolerance, steps, history_size=2001)
     solution = _best_of_starts(program, problem, seed, strength, solver, limits)
     if family.equivariant:
         solution = _restore(solution, scale, centre)
     _report(solution)
     return solution
+
+
+def _check_coupling(coupling: Coupling, n_components: int) -> Coupling:
+    if isinstance(coupling, Penalized):
+        rho = check_number(coupling.rho, "rho")  # inf: Balanced() says what becomes of EM
+        return Penalized(rho, check_sizes(coupling.sizes, n_components))
+    if isinstance(coupling, Balanced):
+        return Balanced(check_sizes(coupling.sizes, n_components))
+    return coupling
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,7 +46,8 @@ class Oracle:
     def transport(self, mixture: Mixture) -> RowsProblem:
         """The transport problem at a mixture."""
         x, row_weight = self.problem.rows()
-        columns = Columns(mixture.log_weights, None, self.problem.epsilon)
+        log_weights = self.problem.coupling.reference(mixture.log_weights)
+        columns = Columns(log_weights, None, self.problem.epsilon)
         return RowsProblem(
             x,
             row_weight,
@@ -63,9 +64,20 @@ class Oracle:
         if problem.coupling.free:
             sweep, g = problem.statistics(None), jnp.zeros_like(mixture.log_weights)
         else:
-            g = problem.solve(start).g
+            potential = problem.solve(start)
+            g = potential.g
             sweep = problem.statistics(g)
+            # A plan that misses its sizes is no plan: NaN, which no status calls converged.
+            met = potential.residual < 1e-3
+            sweep = replace(sweep, value=jnp.where(met, sweep.value, jnp.nan))
         return Evaluation(sweep.value, sweep.mass, sweep.statistics, g)
+
+    def admissible(self, mixture: Mixture) -> Mixture:
+        """The mixture, with the proportions that the coupling prescribes if it names sizes."""
+        coupling = self.problem.coupling
+        if not coupling.fixes_weights or self.problem.weights_are_learned:
+            return mixture
+        return replace(mixture, log_weights=coupling.target(mixture.log_weights))
 
     def penalty(self, mixture: Mixture) -> Float[Array, ""] | float:
         """The prior's share of the objective."""

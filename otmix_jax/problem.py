@@ -1,12 +1,14 @@
 """What is minimised: rows, their weights, entropy, coupling, prior."""
 
 import chex
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, PyTree
 
-from ._numerics import matmul, normalize
+from ._numerics import normalize
 from ._pytree import pytree, replace, static
+from ._rows import readable_rows
 from ._typing import AnyArray
 from .transport.couplings import Coupling, SemiRelaxed
 
@@ -52,11 +54,14 @@ class Problem:
         x = jnp.asarray(self.x)
         x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
         chex.assert_rank(x, 2)
+        numbers = self.epsilon, self.coupling, self.prior
+        epsilon, coupling, prior = jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), numbers)
+        cast = replace(self, x=x, epsilon=epsilon, coupling=coupling, prior=prior)
         if self.sample_weight is None:
-            return replace(self, x=x)
+            return cast
         sample_weight = jnp.asarray(self.sample_weight).astype(x.dtype)
         chex.assert_shape(sample_weight, (x.shape[0],))
-        return replace(self, x=x, sample_weight=sample_weight)
+        return replace(cast, sample_weight=sample_weight)
 
     @property
     def row_weight(self) -> Float[Array, " n"]:
@@ -67,11 +72,6 @@ class Problem:
         return normalize(jnp.asarray(self.sample_weight).astype(self.x.dtype))
 
     def rows(self) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
-        """The rows and a. An absent row that is not finite holds the centre instead.
-
-        A finite absent row stays, so that the derivative in its weight is the right one.
-        """
+        """The rows and a. An absent row that is not finite holds the centre instead."""
         a = self.row_weight
-        readable = ((a != 0) | jnp.all(jnp.isfinite(self.x), axis=1))[:, None]
-        x = jnp.where(readable, jnp.asarray(self.x), 0)
-        return jnp.where(readable, x, matmul(a, x)), a
+        return readable_rows(jnp.asarray(self.x), a), a

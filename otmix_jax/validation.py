@@ -64,7 +64,7 @@ def check_sample_weight(sample_weight: Any, n: int) -> np.ndarray | None:
         )
     if not weights.any():
         raise ValueError("sample_weight is zero for every row: at least one must be positive")
-    return weights
+    return weights / weights.max()
 
 
 def check_count(value: Any, name: str, least: int = 1) -> int:
@@ -127,3 +127,22 @@ def check_epsilon(epsilon: Any) -> float | None:
             stacklevel=3,
         )
     return value
+
+
+def check_sizes(sizes: Any, n_components: int) -> np.ndarray | None:
+    """Target sizes as [k] positive numbers, or None.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if sizes is None:
+        return None
+    try:
+        numbers = np.asarray(sizes, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"sizes must be {n_components} numbers, not {sizes!r}") from None
+    if numbers.shape != (n_components,) or not (np.isfinite(numbers) & (numbers > 0)).all():
+        raise ValueError(
+            f"sizes must be {n_components} finite numbers > 0, one per component, not {sizes!r}"
+        )
+    return numbers

@@ -332,3 +332,32 @@ def test_float32_potentials():
         cost.astype(float), a.astype(float), pi.astype(float), Balanced(), 0.5
     )
     np.testing.assert_allclose(found.g, wide.g, atol=1e-4)
+
+
+def test_a_target_of_zero_empties_its_column(faithful, fitted):
+    plan = transport.plan(fitted, faithful, coupling=Balanced(jnp.array([0.5, 0.5, 0.0])))
+    np.testing.assert_allclose(plan.column_marginal, [0.5, 0.5, 0.0], atol=1e-11)
+    assert float(plan.potential.residual) < 1e-11
+    assert 0 <= float(plan.gap) + 1e-12 < 1e-9
+
+
+def test_an_absent_row_may_hold_anything(faithful, fitted):
+    broken = faithful.copy()
+    broken[4] = np.nan
+    weight = np.ones(len(faithful))
+    weight[4] = 0
+    for coupling in (SemiRelaxed(), Balanced()):
+        ours = transport.plan(fitted, broken, sample_weight=weight, coupling=coupling)
+        kept = transport.plan(fitted, np.delete(faithful, 4, axis=0), coupling=coupling)
+        np.testing.assert_allclose(ours.column_marginal, kept.column_marginal, rtol=1e-10)
+
+
+def test_the_derivative_in_epsilon_with_an_infinite_cost():
+    cost = jnp.array([[0.0, jnp.inf], [1.0, 0.5]])
+
+    def value(epsilon):
+        return transport.semi_relaxed_value(cost, jnp.ones(2), jnp.ones(2), epsilon)
+
+    h = 1e-6
+    numeric = (value(1 + h) - value(1 - h)) / (2 * h)
+    np.testing.assert_allclose(jax.grad(value)(1.0), numeric, rtol=1e-7)

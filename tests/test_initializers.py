@@ -94,6 +94,21 @@ def test_from_labels_is_the_m_step(blobs, structure):
     np.testing.assert_allclose(matrices, expected, rtol=1e-11, atol=1e-14)
 
 
+def test_rows_without_a_label_change_nothing(faithful):
+    labels = np.full(len(faithful), -1)
+    labels[[0, 1, 2, 3]] = [0, 1, 0, 1]  # too few for a covariance: the pooled fallback
+    part = om.initializers.from_labels(om.Problem(faithful), jnp.asarray(labels), 2)
+    alone = om.initializers.from_labels(om.Problem(faithful[:4]), jnp.asarray(labels[:4]), 2)
+    for ours, theirs in zip(parameters(part), parameters(alone), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+
+
+def test_integer_rows(faithful):
+    whole = np.round(faithful).astype(int)
+    a, b = start(whole, 2), start(whole.astype(float), 2)
+    np.testing.assert_allclose(a.components.mean, b.components.mean, rtol=1e-12)
+
+
 def test_from_responsibilities_refuses_a_wrong_shape(blobs):
     with pytest.raises(ValueError, match=r"\(60, n_components\)"):
         om.initializers.from_responsibilities(om.Problem(blobs), jnp.ones((3, 2)))

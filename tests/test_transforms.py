@@ -59,6 +59,7 @@ def test_a_batch_of_mixtures_can_be_read(blobs, structure):
         np.testing.assert_array_equal(batch.weights[i], one.weights)
         ours = batch.components.covariance.matrices()[i]
         np.testing.assert_allclose(ours, one.components.covariance.matrices(), rtol=1e-15)
+    assert batch.n_parameters == starts[0].n_parameters
 
 
 def test_new_numbers_compile_nothing_anew(blobs):

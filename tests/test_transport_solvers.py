@@ -250,3 +250,47 @@ def test_the_printed_covariance_update_is_wrong(faithful):
     assert before < 4.15
     # Shrunk n-fold, the distances weigh n-fold, and the log-determinant cannot make up for it.
     assert after > 50 * before
+
+
+def test_sizes_that_are_named_become_the_proportions(faithful):
+    sizes = np.array([0.5, 0.5])
+    solution = om.fit(faithful, 2, key=0, n_init=2, coupling=Balanced(sizes))
+    np.testing.assert_allclose(solution.mixture.weights, sizes, rtol=1e-12)
+    plan = transport.plan(solution.mixture, faithful, coupling=Balanced(sizes))
+    np.testing.assert_allclose(plan.value, solution.value, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("coupling", "message"),
+    [
+        (Penalized(-1.0), "rho must be a finite number >= 0"),
+        (Penalized(float("inf")), "rho must be a finite number >= 0"),
+        (Balanced(np.ones(3)), "sizes must be 2 finite numbers"),
+        (Balanced(np.array([1.0, 0.0])), "sizes must be 2 finite numbers"),
+    ],
+    ids=["negative", "infinite", "three", "zero"],
+)
+def test_fit_checks_the_coupling(faithful, coupling, message):
+    with pytest.raises(ValueError, match=message):
+        om.fit(faithful, 2, key=0, coupling=coupling)
+
+
+def test_hard_assignment_has_no_prescribed_sizes(faithful, initial):
+    with pytest.raises(ValueError, match=r"epsilon=0 goes with SemiRelaxed"):
+        om.fit(faithful, 2, key=0, epsilon=0.0, coupling=Balanced())
+    problem = om.Problem(faithful, epsilon=0.0, coupling=Balanced(jnp.array([0.1, 0.1, 0.8])))
+    assert status(om.solve(problem, initial, max_steps=2)) == "NON_FINITE"
+
+
+def test_staged_solvers_leave_fixed_proportions_alone(faithful, initial):
+    problem = om.Problem(faithful, learn_weights=False)
+    solution = om.solve(problem, initial, om.solvers.BalancedStart(EM(), 3), max_steps=5)
+    np.testing.assert_allclose(solution.mixture.weights, initial.weights, rtol=1e-12)
+
+
+def test_couplings_follow_the_dtype_of_the_rows(faithful, initial):
+    x = jnp.asarray(faithful, jnp.float32)
+    coupling = Balanced(np.array([0.2, 0.3, 0.5]))
+    solution = om.solve(om.Problem(x, epsilon=0.9, coupling=coupling), initial, max_steps=3)
+    assert solution.value.dtype == jnp.float32
+    assert np.isfinite(solution.value)

@@ -69,6 +69,15 @@ def test_a_fully_masked_lane(blobs):
     np.testing.assert_allclose(batch.value[0], full.value, rtol=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1e-50, 1e300])
+def test_only_ratios_of_weights_matter_in_float32_too(blobs, scale):
+    x = blobs.astype(np.float32)
+    weight = 1.0 + np.arange(len(x))
+    a = om.fit(x, 2, key=0, n_init=2, sample_weight=weight)
+    b = om.fit(x, 2, key=0, n_init=2, sample_weight=weight * scale)
+    np.testing.assert_allclose(a.value, b.value, rtol=1e-5)
+
+
 def test_one_row_with_weight_is_one_row(blobs):
     weight = np.zeros(len(blobs))
     weight[7] = 2.0

@@ -197,7 +197,7 @@ class Full(Covariance):
 
     @property
     def n_parameters(self) -> int:
-        k, d, _ = self.factor.shape
+        k, d = self.factor.shape[-3:-1]
         return k * d * (d + 1) // 2
 
 
@@ -285,10 +285,6 @@ class AxisAligned(Covariance):
         kept = jnp.where(total > 0, deviation, self.standard_deviation)
         return replace(self, standard_deviation=kept)
 
-    @property
-    def n_parameters(self) -> int:
-        return self.standard_deviation.size
-
 
 @pytree
 class Diagonal(AxisAligned):
@@ -322,6 +318,11 @@ class Diagonal(AxisAligned):
     def maximize(self, scatter: Array, shift: Array, mass: Array, prior: Ridge) -> "Diagonal":
         central = scatter - mass[:, None] * shift**2
         return self._estimate(central, mass[:, None], prior, prior.variance)
+
+    @property
+    def n_parameters(self) -> int:
+        k, d = self.standard_deviation.shape[-2:]
+        return k * d
 
 
 @pytree
@@ -358,6 +359,10 @@ class Spherical(AxisAligned):
     def maximize(self, scatter: Array, shift: Array, mass: Array, prior: Ridge) -> "Spherical":
         central = (scatter - mass * jnp.sum(shift**2, axis=-1)) / self.n_features
         return self._estimate(central, mass, prior, jnp.mean(prior.variance))
+
+    @property
+    def n_parameters(self) -> int:
+        return self.standard_deviation.shape[-1]
 
 
 STRUCTURES: dict[str, type[Covariance]] = {

@@ -7,16 +7,16 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int
 
-from .._numerics import normalize, safe_log
+from .._numerics import normalize, safe_divide, safe_log
 from ..families import Gaussian
 from ..families.base import Family
 from ..mixture import Mixture
 from ..problem import Problem
 
 
-def readable_rows(problem: Problem) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
+def present_rows(problem: Problem) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
     """Rows and weights with every row that is not finite taken out, so that a start is finite."""
-    x, row_weight = problem.rows()
+    x, row_weight = problem.checked().rows()
     readable = jnp.all(jnp.isfinite(x), axis=1) & jnp.isfinite(row_weight)
     return jnp.where(readable[:, None], x, 0), normalize(jnp.where(readable, row_weight, 0))
 
@@ -42,13 +42,14 @@ def from_responsibilities(
     Raises:
         ValueError: at trace time, where the shape is not (n, k).
     """
-    x, row_weight = readable_rows(problem)
+    x, row_weight = present_rows(problem)
     if responsibilities.ndim != 2 or responsibilities.shape[0] != x.shape[0]:
         raise ValueError(
             f"responsibilities must have shape ({x.shape[0]}, n_components), "
             f"not {responsibilities.shape}"
         )
     plan = row_weight[:, None] * responsibilities
+    plan = safe_divide(plan, jnp.sum(plan))  # rows that no component claims are left out
     start = start_from_plan(x, plan, family, covariance)
     pivot = start.components
     exact = pivot.maximize(pivot.statistics(x, plan), jnp.sum(plan, axis=0), problem.prior)
@@ -66,5 +67,5 @@ def from_labels(
     covariance: Any = None,
 ) -> Mixture:
     """One exact M-step from labels 0 .. n_components - 1; other labels leave their row out."""
-    one_hot = jax.nn.one_hot(labels, n_components, dtype=jnp.asarray(problem.x).dtype)
+    one_hot = jax.nn.one_hot(labels, n_components, dtype=problem.checked().x.dtype)
     return from_responsibilities(problem, one_hot, family=family, covariance=covariance)

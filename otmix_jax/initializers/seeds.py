@@ -14,7 +14,7 @@ from ..families import Gaussian
 from ..families.base import Family
 from ..mixture import Mixture
 from ..problem import Problem
-from .assigned import readable_rows, start_from_plan
+from .assigned import present_rows, start_from_plan
 
 
 def kmeans_plus_plus(
@@ -64,7 +64,7 @@ def _start(
     covariance: Any,
     draw: Callable[[PRNGKeyArray, Array, Array, int], Array],
 ) -> Mixture:
-    x, row_weight = readable_rows(problem)
+    x, row_weight = present_rows(problem)
     mean = matmul(row_weight, x)
     deviation = jnp.sqrt(matmul(row_weight, (x - mean) ** 2))
     scaled = safe_divide(x - mean, deviation)

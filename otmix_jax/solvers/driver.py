@@ -59,7 +59,7 @@ def _stopping(limits: Limits, decrease: Array) -> tuple[Array, Array]:
 
 def start(oracle: Oracle, solver: Solver, mixture: Mixture, limits: Limits) -> Carry:
     """Before the first step; a start that is not finite is done at once."""
-    state = solver.init(oracle, mixture)
+    state = solver.init(oracle, oracle.admissible(mixture))
     progress = solver.progress(state)
     history = jnp.full((limits.history_size,), jnp.nan, progress.value.dtype)
     history = history.at[:1].set(progress.value)

@@ -42,7 +42,8 @@ class Gradient(Solver):
 
     Attributes:
         optimizer: any optax `GradientTransformation`; line-search ones (`optax.lbfgs()`) are
-            given the value, the gradient and the value function.
+            given the value, the gradient and the value function. It is part of the program: make
+            it once and reuse it, or each new one compiles anew.
 
     Source: Vayer and Lasalle, arXiv 2501.12005, eq. (2.6): the semi-relaxed loss; its gradient
     is the plan applied to the cost's gradient.

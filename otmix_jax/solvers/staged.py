@@ -45,7 +45,10 @@ class Staged(Solver):
 
         first = self.inner.init(self.early(oracle, jnp.asarray(0)), self.begin(mixture))
         last = jax.lax.fori_loop(0, self.steps, body, first)
-        return self.inner.init(oracle, self.inner.mixture(last))
+        reached = self.inner.mixture(last)
+        if not oracle.problem.weights_are_learned:
+            reached = replace(reached, log_weights=mixture.log_weights)
+        return self.inner.init(oracle, reached)
 
     def step(self, oracle: Oracle, state: Any) -> Any:
         """The inner solver's."""

@@ -21,6 +21,7 @@ from jaxtyping import Float
 
 from .._numerics import logsumexp, normalize, safe_log
 from .._pytree import pytree
+from .._typing import AnyArray
 
 
 class Coupling(abc.ABC):
@@ -34,6 +35,13 @@ class Coupling(abc.ABC):
     @abc.abstractmethod
     def target(self, log_weights: Float[Array, " k"]) -> Float[Array, " k"]:
         """Log b [k]: the sizes that the plan is drawn to."""
+
+    def reference(self, log_weights: Float[Array, " k"]) -> Float[Array, " k"]:
+        """The reference proportions log pi, without columns whose target size is 0."""
+        dropped = ~(self.target(log_weights) > -jnp.inf) & (
+            jnp.asarray(self.penalty_strength()) > 0
+        )
+        return jnp.where(dropped, -jnp.inf, log_weights)
 
     @abc.abstractmethod
     def penalty_strength(self) -> Array | float:
@@ -50,6 +58,10 @@ class SemiRelaxed(Coupling):
         """Not drawn to anything; the reference weights."""
         return log_weights
 
+    def reference(self, log_weights: Array) -> Array:
+        """The proportions as they are."""
+        return log_weights
+
     def penalty_strength(self) -> float:
         """Zero."""
         return 0.0
@@ -57,19 +69,23 @@ class SemiRelaxed(Coupling):
 
 @pytree
 class Penalized(Coupling):
-    """Sizes drawn to a target with strength rho; 0 and inf are exact limits.
+    """Sizes drawn to a target with strength rho; 0 and inf are exact limits of the plan.
+
+    EM learns the proportions ever more slowly as rho grows, and at inf without `sizes` not at all:
+    `Balanced` says so, and refuses.
 
     Attributes:
-        rho: penalty in nats, in [0, inf]; a leaf, may be traced.
+        rho: penalty in nats, in [0, inf]; a leaf, may be traced. The derivative of a value in rho
+            is right for rho > 0; at 0 it is given as 0.
         sizes: [k] target b, divided by its sum; None is the mixture's own proportions.
     """
 
     rho: Array | float
-    sizes: Array | None = None
+    sizes: AnyArray | None = None
 
     def target(self, log_weights: Array) -> Array:
         """The logarithm of the sizes, or of the proportions."""
-        return log_weights if self.sizes is None else safe_log(normalize(self.sizes))
+        return log_weights if self.sizes is None else safe_log(normalize(jnp.asarray(self.sizes)))
 
     def penalty_strength(self) -> Array | float:
         """The number rho."""
@@ -86,11 +102,11 @@ class Balanced(Coupling):
 
     fixes_weights = True
 
-    sizes: Array | None = None
+    sizes: AnyArray | None = None
 
     def target(self, log_weights: Array) -> Array:
         """The logarithm of the sizes, or of the proportions."""
-        return log_weights if self.sizes is None else safe_log(normalize(self.sizes))
+        return log_weights if self.sizes is None else safe_log(normalize(jnp.asarray(self.sizes)))
 
     def penalty_strength(self) -> float:
         """Infinity."""

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from .._numerics import matmul, normalize, safe_divide, safe_log
 from .._pytree import pytree, replace
-from .._rows import kl_divergence, row_softmax
+from .._rows import kl_divergence, readable_rows, row_softmax
 from .._typing import AnyArray
 from ..engine import Columns, Dense, DualSweep, Execution, Kernel, Reference, Sweep
 from .couplings import Coupling, SemiRelaxed, psi
@@ -184,8 +184,9 @@ def rows_problem(
     """The transport problem of a mixture and rows."""
     x = jnp.asarray(x)
     weight = jnp.ones(x.shape[0], x.dtype) if sample_weight is None else jnp.asarray(sample_weight)
-    columns = Columns(mixture.log_weights, None, epsilon)
-    return RowsProblem(x, normalize(weight), mixture.components, columns, coupling)
+    weight = normalize(weight)
+    columns = Columns(coupling.reference(mixture.log_weights), None, epsilon)
+    return RowsProblem(readable_rows(x, weight), weight, mixture.components, columns, coupling)
 
 
 def plan(

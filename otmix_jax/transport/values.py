@@ -37,7 +37,8 @@ def _problem(
     epsilon: Array | float,
 ) -> CostProblem:
     cost = jnp.asarray(cost)
-    columns = Columns(safe_log(normalize(jnp.asarray(weights))), None, epsilon)
+    log_weights = coupling.reference(safe_log(normalize(jnp.asarray(weights))))
+    columns = Columns(log_weights, None, epsilon)
     return CostProblem(cost, normalize(jnp.asarray(row_weight)), columns, coupling)
 
 
