@@ -35,7 +35,7 @@ notebooks: $(VENV)/.installed-notebooks  ## execute every notebook
 lint: $(VENV)/.installed-lint  ## ruff and pyright
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
-	$(bin)/pyright
+	$(bin)/pyright --pythonpath $(bin)/python
 
 format: $(VENV)/.installed-lint  ## let ruff rewrite
 	$(bin)/ruff check --fix .
