@@ -60,13 +60,15 @@ def row_softmax(
 def _gently(f: Array, dearer: Array, log_weights: Array) -> Array:
     """-log sum_j pi_j exp(-dearer_j) as -log1p(small) where that keeps the digits.
 
-    At large epsilon the sum is 1 - O(1 / epsilon), and a plain logarithm would lose f. The weights
-    sum to 1; the last term has no value, and keeps the derivative in an unnormalised weight.
+    At large epsilon the sum is 1 - O(1 / epsilon), and a plain logarithm would lose f.
     """
     weights = jnp.exp(log_weights)
     total = jnp.sum(weights)
     excess = jnp.sum(weights * jnp.expm1(-jnp.where(weights > 0, dearer, 0)), axis=1)
-    excess += total - jax.lax.stop_gradient(total)
+    # The rounding of a sum of 1 is left out of the value, or a large epsilon would magnify it.
+    rounding = 8 * len(weights) * jnp.finfo(weights.dtype).eps
+    unit = jnp.abs(total - 1) < rounding
+    excess += total - jnp.where(unit, jax.lax.stop_gradient(total), 1)
     near = excess > -0.5
     return jnp.where(near, -jnp.log1p(jnp.where(near, excess, 0)), f)
 

@@ -162,7 +162,9 @@ class Plan:
             plan = kept + short[:, None] * spread
             reference = a[:, None] * jnp.exp(problem.columns.log_weights)
             paid = jnp.sum(jnp.where(plan > 0, plan * jnp.where(plan > 0, cost, 0), 0))
-            return paid + problem.entropy * kl_divergence(plan, reference)
+            # Without the mass terms of KL: a column whose target is 0 is gone from the reference.
+            relative = kl_divergence(plan, reference) + jnp.sum(plan) - jnp.sum(reference)
+            return paid + problem.entropy * relative
 
         strength = jnp.where(prescribed | (jnp.asarray(rho) == 0), 0, rho)
         off = jnp.where(strength > 0, strength * kl_divergence(mass, target), 0)
