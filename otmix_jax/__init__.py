@@ -2,11 +2,14 @@
 
 from . import adjoints as adjoints
 from . import datasets as datasets
+from . import engine as engine
 from . import families as families
 from . import initializers as initializers
 from . import solvers as solvers
 from . import transport as transport
 from ._version import __version__ as __version__
+from .explain import Explanation as Explanation
+from .explain import explain as explain
 from .fit import ConvergenceWarning as ConvergenceWarning
 from .fit import FitError as FitError
 from .fit import fit as fit

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from ._numerics import logsumexp, matmul, safe_log
+from ._numerics import safe_divide, safe_log
 
 
 def row_softmax(
@@ -86,22 +86,13 @@ def _soft(
 ) -> tuple[Float[Array, " n"], Float[Array, "n k"]]:
     """At epsilon = 1, for a cost from which g is taken."""
     logits = log_weights - reduced
-    log_total = logsumexp(logits, axis=1)
-    lost = log_total == -jnp.inf
-    # Without the inner `where`, -inf - -inf would put NaN into the values and the gradient.
-    centred = logits - jnp.where(lost, 0, log_total)[:, None]
-    conditional = jnp.where(lost[:, None], jnp.exp(log_weights), jnp.exp(centred))
-    return -log_total, conditional
-
-
-def readable_rows(x: Float[Array, "n d"], row_weight: Float[Array, " n"]) -> Float[Array, "n d"]:
-    """The rows, with an absent one that is not finite replaced by the centre.
-
-    A finite absent row stays, so that the derivative in its weight is the right one.
-    """
-    readable = ((row_weight != 0) | jnp.all(jnp.isfinite(x), axis=1))[:, None]
-    x = jnp.where(readable, x, 0)
-    return jnp.where(readable, x, matmul(row_weight, x))
+    peak = jax.lax.stop_gradient(jnp.max(logits, axis=1, keepdims=True))
+    peak = jnp.where(jnp.isfinite(peak), peak, 0)
+    # One exponential for both: they cost more than all else when there are few features.
+    scaled = jnp.exp(logits - peak)
+    total = jnp.sum(scaled, axis=1, keepdims=True)
+    conditional = jnp.where(total == 0, jnp.exp(log_weights), safe_divide(scaled, total))
+    return -(safe_log(total) + peak)[:, 0], conditional
 
 
 def kl_divergence(p: Float[Array, "*shape"], q: Float[Array, "*shape"]) -> Float[Array, ""]:

@@ -13,6 +13,7 @@ from jax import Array
 from jaxtyping import PRNGKeyArray
 
 from ._pytree import replace
+from .engine import Engine
 from .families import Gaussian
 from .families.base import Family
 from .initializers import kmeans_plus_plus
@@ -47,6 +48,10 @@ class FitError(RuntimeError):
         self.solution = solution
 
 
+SIDE_BY_SIDE = 100_000
+"""Numbers in the rows up to which the starts of a fit run side by side."""
+
+
 def fit(
     x: Any,
     n_components: int,
@@ -63,6 +68,7 @@ def fit(
     tolerance: float = 1e-8,
     max_steps: int = 2000,
     ridge: float = 1e-6,
+    engine: Engine | None = None,
 ) -> Solution:
     """Fits a mixture: `n_init` starts as one vmapped computation, the best of which is kept.
 
@@ -83,6 +89,7 @@ def fit(
         max_steps: see `solve`.
         ridge: strength of the weak prior on covariances (`families.Ridge`), relative to the
             data's own spread, so that units do not matter; 0 for none.
+        engine: how a pass over the rows is made; None chooses by shape (see `explain`).
 
     Returns:
         The `Solution` with the lowest objective among the healthy starts, in the coordinates and
@@ -112,17 +119,15 @@ def fit(
     seed = jax.random.key(key) if isinstance(key, int | np.integer) else key
 
     program = _Program(family, covariance, initializer, count, starts, strength > 0)
-    scale, centre = _location(rows, weights) if family.equivariant else (1.0, np.zeros(()))
-    # Centred before the cast: what a shift costs in digits is lost in x, not here.
-    standard = jnp.asarray(((rows - centre) / scale).astype(rows.dtype))
     entropy, coupling = check_epsilon(epsilon), _check_coupling(coupling, count)
     if entropy == 0 and not coupling.free:
         raise ValueError("epsilon=0 goes with SemiRelaxed() alone: use a small epsilon")
-    problem = Problem(standard, weights, entropy, coupling).checked()
+    problem = Problem(rows, weights, entropy, coupling)
+    frame = _frame(rows, weights) if family.equivariant else None
+    problem = (problem if frame is None else _standardised(problem, frame)).checked()
     limits = Limits(tolerance, steps, history_size=2001)
-    solution = _best_of_starts(program, problem, seed, strength, solver, limits)
-    if family.equivariant:
-        solution = _restore(solution, scale, centre)
+    solution = _best_of_starts(program, problem, seed, strength, solver, limits, engine)
+    solution = solution if frame is None else _restore(solution, frame)
     _report(solution)
     return solution
 
@@ -148,14 +153,50 @@ class _Program:
     has_prior: bool
 
 
-def _location(rows: np.ndarray, weights: np.ndarray | None) -> tuple[float, np.ndarray]:
-    """A power of two near the rows' largest deviation (dividing by it is exact), and their mean."""
-    wide = rows.astype(np.float64)
-    centre = np.average(wide, axis=0, weights=weights)
-    centred = wide - centre if weights is None else (wide - centre)[weights > 0]
+@dataclasses.dataclass(frozen=True)
+class _Frame:
+    """x = scale * standard + centre."""
+
+    scale: float
+    centre: np.ndarray
+
+
+def _frame(rows: np.ndarray, weights: np.ndarray | None) -> _Frame:
+    """A power of two near the rows' largest deviation (dividing by it is exact), and their mean.
+
+    In slices: no second copy of the rows.
+    """
+    slices = [slice(i, i + 65_536) for i in range(0, len(rows), 65_536)]
+    total = len(rows) if weights is None else weights.sum()
+    centre = (
+        sum(
+            rows[part].sum(axis=0, dtype=np.float64)
+            if weights is None
+            else weights[part] @ rows[part]
+            for part in slices
+        )
+        / total
+    )
+    centre = np.asarray(centre, rows.dtype)
     # The largest deviation, not the root mean square: squares over- or underflow beyond 1e154.
-    largest = np.abs(centred).max()
-    return (2.0 ** np.round(np.log2(largest)) if largest > 0 else 1.0), centre
+    largest = max(_largest(rows[part] - centre, weights, part) for part in slices)
+    return _Frame(2.0 ** np.round(np.log2(largest)) if largest > 0 else 1.0, centre)
+
+
+def _largest(centred: np.ndarray, weights: np.ndarray | None, part: slice) -> float:
+    centred = centred if weights is None else centred[weights[part] > 0]
+    return float(np.abs(centred).max(initial=0))
+
+
+def _standardised(problem: Problem, frame: _Frame) -> Problem:
+    """The problem in the frame: read so by the engine, or made so where a cast copies anyway.
+
+    Centred before the cast: what a shift costs in digits is lost in x, not here.
+    """
+    x = np.asarray(problem.x)
+    if jax.dtypes.canonicalize_dtype(x.dtype) == x.dtype:
+        return replace(problem, origin=frame.centre, unit=frame.scale)
+    return replace(problem, x=(x - frame.centre) / frame.scale)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -166,10 +207,14 @@ def _best_of_starts(
     ridge: Array | float,
     solver: Solver,
     limits: Limits,
+    engine: Engine | None,
 ) -> Solution:
+    """Starts on few rows run side by side; on many, which fill the machine, one by one."""
     if program.has_prior:
+        rows = problem.rows()
+        standard = rows.read(rows.x, rows.weight)
         strength = jnp.asarray(ridge, problem.x.dtype)
-        prior = program.family.weak_prior(*problem.rows(), strength)
+        prior = program.family.weak_prior(standard, rows.weight, strength)
         problem = replace(problem, prior=prior)
 
     def run_one(start_key: PRNGKeyArray) -> Solution:
@@ -180,9 +225,11 @@ def _best_of_starts(
             family=program.family,
             covariance=program.covariance,
         )
-        return run(Oracle(problem), solver, initial, limits)
+        return run(Oracle(problem, engine), solver, initial, limits)
 
-    solutions = jax.vmap(run_one)(jax.random.split(key, program.n_init))
+    in_turn = problem.x.size > SIDE_BY_SIDE or program.n_init == 1
+    each = functools.partial(jax.lax.map, run_one) if in_turn else jax.vmap(run_one)
+    solutions = each(jax.random.split(key, program.n_init))
     return jax.tree.map(lambda leaf: leaf[_best(solutions)], solutions)
 
 
@@ -193,12 +240,13 @@ def _best(solutions: Solution) -> Array:
     return jnp.argmin(jnp.where(grade == jnp.min(grade), objective, jnp.inf))
 
 
-def _restore(solution: Solution, scale: float, centre: np.ndarray) -> Solution:
+def _restore(solution: Solution, frame: _Frame) -> Solution:
     """The solution in the coordinates and units of the rows as they were given."""
     mixture = solution.mixture
     dtype = mixture.log_weights.dtype
-    components = mixture.components.affine(jnp.asarray(scale, dtype), jnp.asarray(centre, dtype))
-    stretch = jnp.asarray(len(centre) * np.log(scale), dtype)
+    scale, centre = jnp.asarray(frame.scale, dtype), jnp.asarray(frame.centre, dtype)
+    components = mixture.components.affine(scale, centre)
+    stretch = jnp.asarray(len(frame.centre) * np.log(frame.scale), dtype)
     return replace(
         solution,
         mixture=replace(mixture, components=components),

@@ -1,27 +1,41 @@
 """The loss."""
 
+import jax
 from jax import Array
 from jaxtyping import Float
 
 from ._typing import AnyArray
+from .engine import Engine
 from .mixture import Mixture
 from .oracle import Oracle
 from .problem import Problem
 
 
 def negative_log_likelihood(
-    mixture: Mixture, x: Float[AnyArray, "n d"], sample_weight: Float[AnyArray, " n"] | None = None
+    mixture: Mixture,
+    x: Float[AnyArray, "n d"],
+    sample_weight: Float[AnyArray, " n"] | None = None,
+    *,
+    engine: Engine | None = None,
 ) -> Float[Array, ""]:
     """Mean negative log-likelihood -sum_i a_i log sum_j pi_j p(x_i | theta_j), in nats per row.
 
-    Differentiable in the mixture, in x and in the weights; absent rows (weight 0) and absent
-    components (weight 0) give zeros in the gradient, never NaN.
+    One pass over the rows, tile by tile. Its gradient is a pass that yields the value too, and
+    holds nothing of size n x k. Differentiable to any order, in the mixture, in x and in the
+    weights; absent rows (weight 0) and absent components (weight 0) give zeros in the gradient,
+    never NaN.
 
     Args:
         mixture: the model.
         x: [n, d] rows.
         sample_weight: [n] weights >= 0, divided by their sum; None for equal weights.
+        engine: how the pass over the rows is made; None chooses (see `explain`).
 
     Source: Vayer and Lasalle, arXiv 2501.12005, eq. (2.6).
     """
-    return Oracle(Problem(x, sample_weight).checked()).value(mixture)
+    return _value(mixture, Problem(x, sample_weight).checked(), engine)
+
+
+@jax.jit
+def _value(mixture: Mixture, problem: Problem, engine: Engine | None) -> Array:
+    return Oracle(problem, engine).value(mixture)

@@ -1,5 +1,7 @@
 """The fitted object: proportions and components."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -8,10 +10,10 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int, PRNGKeyArray
 
-from ._numerics import normalize, safe_log
+from ._numerics import logsumexp, normalize, safe_log
 from ._pytree import pytree, replace
-from ._rows import row_softmax
 from ._typing import AnyArray
+from .engine import Columns, Ready, Rows, choose
 from .families.base import Family
 
 
@@ -56,25 +58,20 @@ class Mixture:
         """Free parameters: the components' and K - 1 proportions."""
         return self.components.n_parameters + self.n_components - 1
 
-    def _rows(self, x: Array) -> tuple[Array, Array]:
-        chex.assert_rank(x, 2)
-        chex.assert_axis_dimension(x, 1, self.components.n_features)
-        return row_softmax(self.components.cost(x), self.log_weights)
-
     def log_prob(self, x: Float[AnyArray, "n d"]) -> Float[Array, " n"]:
         """Log-density of each row [n], in nats; -f of the note's plan at epsilon = 1."""
-        return -self._rows(jnp.asarray(x))[0]
+        return -_by_row(self, x, _potential)
 
     def responsibilities(self, x: Float[AnyArray, "n d"]) -> Float[Array, "n k"]:
         """P(component | row) [n, k]: the note's plan (3.2) with each row divided by its weight.
 
         Rows sum to 1; a row beyond the reach of floating point follows the proportions.
         """
-        return self._rows(jnp.asarray(x))[1]
+        return _by_row(self, x, _conditional)
 
     def predict(self, x: Float[AnyArray, "n d"]) -> Int[Array, " n"]:
         """The most probable component of each row [n]."""
-        return jnp.argmax(self.responsibilities(x), axis=1)
+        return _by_row(self, x, _label)
 
     def sample(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
         """`n` independent rows [n, d]; `n` is static under jit."""
@@ -84,7 +81,10 @@ class Mixture:
 
     def constrain(self, coordinates: dict) -> "Mixture":
         """The mixture at unconstrained `coordinates` about this one; zeros give this one."""
-        log_weights = jax.nn.log_softmax(self.log_weights + coordinates["log_weights"])
+        moved = self.log_weights + coordinates["log_weights"]
+        # Relative to this mixture's own sum, so that zeros move no bit.
+        excess = logsumexp(moved, axis=0) - logsumexp(self.log_weights, axis=0)
+        log_weights = moved - excess
         return replace(
             self,
             log_weights=log_weights,
@@ -101,3 +101,31 @@ class Mixture:
             "log_weights": difference,
             "components": self.components.unconstrained(origin.components),
         }
+
+
+def _potential(ready: Ready, x: Array) -> Array:
+    return ready.potential(x)
+
+
+def _conditional(ready: Ready, x: Array) -> Array:
+    return ready.rows(x)[1]
+
+
+def _label(ready: Ready, x: Array) -> Array:
+    return jnp.argmax(ready.rows(x)[1], axis=1)
+
+
+def _by_row(mixture: Mixture, x: AnyArray, tile: Callable[[Ready, Array], Array]) -> Array:
+    x = jnp.asarray(x)
+    chex.assert_rank(x, 2)
+    chex.assert_axis_dimension(x, 1, mixture.components.n_features)
+    return _tile_by_tile(mixture, x, tile)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _tile_by_tile(mixture: Mixture, x: Array, tile: Callable[[Ready, Array], Array]) -> Array:
+    x = x.astype(jnp.promote_types(x.dtype, mixture.log_weights.dtype))
+    engine = choose(mixture.components, x.shape[0], x.dtype)
+    ready = engine.ready(Columns(mixture.log_weights), mixture.components)
+    rows = Rows.of(x, jnp.ones_like(x[:, 0]), complete=True)
+    return engine.execution.map(lambda x, _: tile(ready, x), rows)

@@ -1,15 +1,16 @@
-"""Problem x kernel x execution: the only thing that a solver sees."""
+"""Problem x engine: the only thing that a solver sees."""
 
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, PyTree
 
-from ._pytree import pytree, replace
-from .engine import Columns, Dense, Execution, Kernel, Reference
+from ._pytree import pytree, replace, static
+from .engine import Columns, Engine, choose
 from .mixture import Mixture
 from .problem import Problem
 from .transport.couplings import SemiRelaxed
 from .transport.plan import RowsProblem
+from .transport.potential import Potential
 
 
 @pytree
@@ -35,27 +36,28 @@ class Oracle:
 
     Attributes:
         problem: what is minimised.
-        kernel: how one tile of rows is swept.
-        execution: how tiles are summed.
+        engine: how a pass over the rows is made; None chooses by shape.
+        forward: whether it is promised that nothing is backpropagated.
     """
 
     problem: Problem
-    kernel: Kernel = Reference()
-    execution: Execution = Dense()
+    engine: Engine | None = None
+    forward: bool = static(default=False)
+
+    def engine_for(self, mixture: Mixture) -> Engine:
+        """The engine, chosen by shape unless it was given."""
+        x = self.problem.x
+        return self.engine or choose(mixture.components, x.shape[0], x.dtype, forward=self.forward)
 
     def transport(self, mixture: Mixture) -> RowsProblem:
         """The transport problem at a mixture."""
-        x, row_weight = self.problem.rows()
         log_weights = self.problem.coupling.reference(mixture.log_weights)
-        columns = Columns(log_weights, None, self.problem.epsilon)
         return RowsProblem(
-            x,
-            row_weight,
+            self.problem.rows(),
             mixture.components,
-            columns,
+            Columns(log_weights, None, self.problem.epsilon),
             self.problem.coupling,
-            self.kernel,
-            self.execution,
+            self.engine_for(mixture),
         )
 
     def evaluate(self, mixture: Mixture, start: Array | None = None) -> Evaluation:
@@ -63,14 +65,11 @@ class Oracle:
         problem = self.transport(mixture)
         if problem.coupling.free:
             sweep, g = problem.statistics(None), jnp.zeros_like(mixture.log_weights)
-        else:
-            potential = problem.solve(start)
-            g = potential.g
-            sweep = problem.statistics(g)
-            # A plan that misses its sizes is no plan: NaN, which no status calls converged.
-            met = potential.residual < 1e-3
-            sweep = replace(sweep, value=jnp.where(met, sweep.value, jnp.nan))
-        return Evaluation(sweep.value, sweep.mass, sweep.statistics, g)
+            return Evaluation(sweep.value, sweep.mass, sweep.statistics, g)
+        potential = problem.solve(start)
+        sweep = problem.statistics(potential.g)
+        value = _unless_missed(potential, sweep.value)
+        return Evaluation(value, sweep.mass, sweep.statistics, potential.g)
 
     def admissible(self, mixture: Mixture) -> Mixture:
         """The mixture, with the proportions that the coupling prescribes if it names sizes."""
@@ -83,9 +82,13 @@ class Oracle:
         """The prior's share of the objective."""
         return mixture.components.penalty(self.problem.prior)
 
-    def value(self, mixture: Mixture) -> Float[Array, ""]:
-        """The transport value, in nats."""
-        return self.evaluate(mixture).value
+    def value(self, mixture: Mixture, start: Array | None = None) -> Float[Array, ""]:
+        """The transport value, in nats; its derivative is taken in the same pass."""
+        problem = self.transport(mixture)
+        if problem.coupling.free:
+            return problem.value(None)
+        potential = problem.solve(start)
+        return _unless_missed(potential, problem.value(potential.g))
 
     def objective(self, mixture: Mixture) -> Float[Array, ""]:
         """Value plus penalty: what solvers minimise."""
@@ -100,3 +103,8 @@ class Oracle:
     def is_likelihood(self) -> bool:
         """Whether this is maximum likelihood, known when compiling."""
         return self.problem.epsilon is None and self.problem.coupling.free
+
+
+def _unless_missed(potential: Potential, value: Array) -> Array:
+    """NaN, which no status calls converged, where a plan misses its sizes: it is no plan."""
+    return jnp.where(potential.residual < 1e-3, value, jnp.nan)

@@ -8,8 +8,8 @@ from jaxtyping import Float, PyTree
 
 from ._numerics import normalize
 from ._pytree import pytree, replace, static
-from ._rows import readable_rows
 from ._typing import AnyArray
+from .engine import Rows
 from .transport.couplings import Coupling, SemiRelaxed
 
 
@@ -29,6 +29,10 @@ class Problem:
         coupling: `SemiRelaxed()`, `Penalized(rho, sizes)` or `Balanced(sizes)`.
         learn_weights: whether the proportions move. None: yes, unless the coupling prescribes
             them.
+        origin: [d] taken off each row, then
+        unit: what each is divided by: the mixture describes (x - origin) / unit. `fit` centres and
+            scales so, without a second copy of the rows. None is 0 and 1; both are constants to a
+            derivative.
         prior: what `Family.maximize` and `Family.penalty` take, such as a `Ridge`; or None.
     """
 
@@ -36,6 +40,8 @@ class Problem:
     sample_weight: AnyArray | None = None
     epsilon: Array | float | None = None
     coupling: Coupling = SemiRelaxed()
+    origin: AnyArray | None = None
+    unit: AnyArray | float | None = None
     prior: PyTree = None
     learn_weights: bool | None = static(default=None)
 
@@ -54,9 +60,9 @@ class Problem:
         x = jnp.asarray(self.x)
         x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
         chex.assert_rank(x, 2)
-        numbers = self.epsilon, self.coupling, self.prior
-        epsilon, coupling, prior = jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), numbers)
-        cast = replace(self, x=x, epsilon=epsilon, coupling=coupling, prior=prior)
+        names = "epsilon", "coupling", "prior", "origin", "unit"
+        numbers = {name: getattr(self, name) for name in names}
+        cast = replace(self, x=x, **jax.tree.map(lambda leaf: jnp.asarray(leaf, x.dtype), numbers))
         if self.sample_weight is None:
             return cast
         sample_weight = jnp.asarray(self.sample_weight).astype(x.dtype)
@@ -71,7 +77,8 @@ class Problem:
             return jnp.full((n,), 1 / max(n, 1), self.x.dtype)
         return normalize(jnp.asarray(self.sample_weight).astype(self.x.dtype))
 
-    def rows(self) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
-        """The rows and a. An absent row that is not finite holds the centre instead."""
-        a = self.row_weight
-        return readable_rows(jnp.asarray(self.x), a), a
+    def rows(self) -> Rows:
+        """The rows and a, as a pass over them takes them."""
+        x, complete = jnp.asarray(self.x), self.sample_weight is None
+        origin, unit = jax.tree.map(jnp.asarray, (self.origin, self.unit))
+        return Rows.of(x, self.row_weight, origin, unit, complete=complete)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from .adjoints import Adjoint, Implicit
+from .engine import Engine
 from .mixture import Mixture
 from .oracle import Oracle
 from .problem import Problem
@@ -23,6 +24,7 @@ def solve(
     max_steps: Array | int = 2000,
     history_size: int = 2001,
     adjoint: Adjoint = Implicit(),
+    engine: Engine | None = None,
 ) -> Solution:
     """Minimises the problem's objective from a start.
 
@@ -34,6 +36,7 @@ def solve(
         max_steps: steps at most. May be traced.
         history_size: static capacity of `Solution.history`.
         adjoint: how derivatives of the answer are taken.
+        engine: how a pass over the rows is made; None chooses by shape (see `explain`).
 
     Returns:
         A `Solution` with a `Status`: CONVERGED, MAX_STEPS, STALLED (rounding hid progress before
@@ -54,7 +57,7 @@ def solve(
     initial = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(problem.x.dtype), initial)
     chex.assert_axis_dimension(problem.x, 1, initial.components.n_features)
     chex.assert_shape(initial.log_weights, (initial.components.n_components,))
-    return _solve(problem, initial, solver, tolerance, max_steps, adjoint, history_size)
+    return _solve(problem, initial, solver, tolerance, max_steps, adjoint, engine, history_size)
 
 
 def _run(
@@ -64,10 +67,11 @@ def _run(
     tolerance: Array | float,
     max_steps: Array | int,
     adjoint: Adjoint,
+    engine: Engine | None,
     history_size: int,
 ) -> Solution:
     limits = Limits(tolerance, max_steps, history_size)
-    return adjoint.run(Oracle(problem), solver, initial, limits)
+    return adjoint.run(Oracle(problem, engine), solver, initial, limits)
 
 
-_solve = jax.jit(_run, static_argnums=6)
+_solve = jax.jit(_run, static_argnums=7)

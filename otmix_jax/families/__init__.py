@@ -9,3 +9,4 @@ from .covariance import Ridge as Ridge
 from .covariance import Spherical as Spherical
 from .covariance import Tied as Tied
 from .gaussian import Gaussian as Gaussian
+from .natural import NaturalForm as NaturalForm

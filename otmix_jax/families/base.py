@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 from jax import Array
 from jaxtyping import Float, Int, PRNGKeyArray, PyTree
 
+from .natural import NaturalForm
+
 
 class Family(abc.ABC):
     """K components at once. The instance *is* the parameters; every array leaf is differentiable.
@@ -43,6 +45,10 @@ class Family(abc.ABC):
         They may be taken about this instance's parameters (a pivot keeps the digits), so
         `maximize` must be called on the same instance.
         """
+
+    def natural(self) -> NaturalForm | None:
+        """The family in natural parameters, where the cost is linear in features; else None."""
+        return None
 
     @abc.abstractmethod
     def maximize(

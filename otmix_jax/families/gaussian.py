@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Bool, Float, Int, PRNGKeyArray, PyTree
 
 from .._numerics import matmul, safe_divide
 from .._pytree import pytree, replace
 from .base import Family
-from .covariance import STRUCTURES, Covariance, Full, Ridge
+from .covariance import STRUCTURES, CentredSums, Covariance, Full, Ridge
+from .natural import NaturalForm
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -27,6 +28,18 @@ class Moments:
 
     first: Array
     second: Array
+
+
+def _pooled_scatter(x: Array, plan: Array, mean: Array) -> Float[Array, "d d"]:
+    """sum_ij P_ij (x_i - mu_j)(x_i - mu_j)^T, component by component: no [n, k, d] array."""
+
+    def add(pooled: Array, component: tuple[Array, Array]) -> tuple[Array, None]:
+        mass, centre = component
+        within = x - centre
+        return pooled + matmul((mass[:, None] * within).T, within), None
+
+    zeros = jnp.zeros((x.shape[1], x.shape[1]), x.dtype)
+    return jax.lax.scan(add, zeros, (plan.T, mean))[0]
 
 
 def _structure(covariance: str | type[Covariance] | None) -> type[Covariance]:
@@ -80,14 +93,33 @@ class Gaussian(Family):
     def cost(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
         """C_ij = (|L_j^-1 (x_i - mu_j)|^2 + d log 2 pi) / 2 + log det L_j, in nats."""
         whitened = self.covariance.whiten(x[:, None, :] - self.mean)
-        constant = 0.5 * self.n_features * math.log(2 * math.pi)
-        return 0.5 * jnp.sum(whitened**2, axis=-1) + (self.covariance.half_log_det() + constant)
+        return 0.5 * jnp.sum(whitened**2, axis=-1) + (
+            self.covariance.half_log_det() + self._constant
+        )
+
+    @property
+    def _constant(self) -> float:
+        return 0.5 * self.n_features * math.log(2 * math.pi)
 
     def statistics(self, x: Float[Array, "n d"], plan: Float[Array, "n k"]) -> Moments:
         """First and second moments about the current means; the pivot keeps the digits."""
         difference = x[:, None, :] - self.mean
         first = jnp.einsum("nk,nkd->kd", plan, difference, precision=_HIGHEST)
         return Moments(first, self.covariance.scatter(difference, plan))
+
+    def natural(self) -> "NaturalGaussian":
+        """Quadratic features about the midpoint of the means."""
+        # An absent component may hold anything.
+        finite = jnp.all(jnp.isfinite(self.mean), axis=1, keepdims=True)
+        total = jnp.sum(jnp.where(finite, self.mean, 0), axis=0)
+        centre = jax.lax.stop_gradient(total / jnp.maximum(jnp.sum(finite), 1))
+        shift = self.mean - centre
+        linear = self.covariance.precision(shift)
+        squares = jnp.sum(linear * shift, axis=-1)
+        constant = -0.5 * squares - self.covariance.half_log_det() - self._constant
+        quadratic = -self.covariance.quadratic_coefficients()
+        coefficients = jnp.concatenate([constant[:, None], linear, quadratic], axis=1)
+        return NaturalGaussian(coefficients, centre, shift, self.covariance)
 
     def maximize(
         self, statistics: Moments, mass: Float[Array, " k"], prior: Ridge | None = None
@@ -150,8 +182,7 @@ class Gaussian(Family):
         row_weight = jnp.sum(plan, axis=1)
         centre = matmul(row_weight, x)
         mean = centre + safe_divide(matmul(plan.T, x - centre), mass[:, None])
-        within = x[:, None, :] - mean
-        pooled = jnp.einsum("nkd,nke->de", plan[..., None] * within, within, precision=_HIGHEST)
+        pooled = _pooled_scatter(x, plan, mean)
         ridge = Ridge.of(x, row_weight, 0.0)
         pooled += 64 * jnp.finfo(x.dtype).eps * x.shape[1] * jnp.diag(ridge.variance)
         matrices = jnp.broadcast_to(pooled, (plan.shape[1], *pooled.shape))
@@ -172,3 +203,51 @@ class Gaussian(Family):
             [[[1.0, 0.3], [0.3, 0.5]], [[0.4, -0.1], [-0.1, 0.8]], [[1.5, 0.0], [0.0, 0.3]]]
         )
         return {name: cls(mean, s.from_matrices(shapes)) for name, s in STRUCTURES.items()}
+
+
+@pytree
+class NaturalGaussian(NaturalForm):
+    """Gaussians as T(x) . eta, with T(x) = (1, u, quadratic features of u), u = x - centre.
+
+    Attributes:
+        coefficients: [k, 1 + d + q] eta, with the structure's q.
+        centre: [d] the origin of u.
+        shift: [k, d] means from the centre: the pivots of the statistics.
+        covariance: the covariances.
+    """
+
+    coefficients: Array
+    centre: Array
+    shift: Array
+    covariance: Covariance
+
+    def features(self, x: Float[Array, "n d"]) -> Float[Array, "n f"]:
+        """See `NaturalForm.features`."""
+        u = x - self.centre
+        return jnp.concatenate([jnp.ones_like(u[:, :1]), u, self.covariance.quadratic(u)], axis=1)
+
+    def shared(self, x: Float[Array, "n d"]) -> Float[Array, " n"] | float:
+        """The quadratic form of a covariance that all components share."""
+        return self.covariance.shared(x - self.centre)
+
+    def total(self, x: Float[Array, "n d"], row_weight: Float[Array, " n"]) -> Array | None:
+        """The scatter of all rows, where components share a covariance."""
+        return self.covariance.total(x - self.centre, row_weight)
+
+    def statistics(self, sums: Float[Array, "k f"], total: Array | None) -> Moments:
+        """Moments about the current means."""
+        d = self.shift.shape[1]
+        mass, first, second = sums[:, 0], sums[:, 1 : d + 1], sums[:, d + 1 :]
+        scatter = self.covariance.pivoted(CentredSums(mass, first, second), total, self.shift)
+        return Moments(first - mass[:, None] * self.shift, scatter)
+
+    def amplification(self) -> Float[Array, ""]:
+        """The worst component's, per column: 1 where all is well."""
+        return jnp.max(self.covariance.amplification(self.shift)) / self.shift.shape[1]
+
+    def in_range(self, x: Float[Array, "n d"]) -> Bool[Array, ""]:
+        """Rows and standard deviations within the fourth root of the range of floating point."""
+        largest = float(jnp.finfo(x.dtype).max) ** 0.25
+        deviation = jnp.sqrt(jnp.diagonal(self.covariance.matrices(), axis1=-2, axis2=-1))
+        moderate = (deviation < largest) & (deviation > 1 / largest)
+        return jnp.all(jnp.abs(x - self.centre) < largest) & jnp.all(moderate)

@@ -5,6 +5,9 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+UNROLLED = 6
+"""Widths up to which factors are computed entry by entry: batched library calls are slow there."""
+
 
 def regular_cholesky(matrices: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
     """Lower factors; NaN where a pivot drowns in rounding, that is, where a matrix is singular.
@@ -12,18 +15,62 @@ def regular_cholesky(matrices: Float[Array, "... d d"]) -> Float[Array, "... d d
     A pivot relative to its own variance is 1 - R^2 of that column given the earlier ones, so the
     test does not depend on the columns' units.
     """
-    factor = jnp.linalg.cholesky(matrices)
+    d = matrices.shape[-1]
+    factor = _cholesky(matrices) if d <= UNROLLED else jnp.linalg.cholesky(matrices)
     variance = jnp.diagonal(matrices, axis1=-2, axis2=-1)
     pivot = jnp.diagonal(factor, axis1=-2, axis2=-1) ** 2
-    floor = matrices.shape[-1] * jnp.finfo(matrices.dtype).eps * variance
+    floor = d * jnp.finfo(matrices.dtype).eps * variance
     regular = jnp.all(pivot > floor, axis=-1)
     return jnp.where(regular[..., None, None], factor, jnp.nan)
 
 
+def _cholesky(matrices: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
+    """Cholesky-Banachiewicz, row by row; every entry is one array over the batch."""
+    d = matrices.shape[-1]
+    entry: dict[tuple[int, int], Array] = {}
+    for i in range(d):
+        for j in range(i + 1):
+            rest = matrices[..., i, j] - sum(entry[i, m] * entry[j, m] for m in range(j))
+            entry[i, j] = rest / entry[j, j] if j < i else _root(rest)
+    return _lower(entry, d)
+
+
+def _root(x: Array) -> Array:
+    """Square root; NaN below zero, with a finite gradient where it is not used."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), jnp.nan)
+
+
+def _lower(entry: dict[tuple[int, int], Array], d: int) -> Float[Array, "... d d"]:
+    zero = jnp.zeros_like(entry[0, 0])
+    rows = [jnp.stack([entry.get((i, j), zero) for j in range(d)], axis=-1) for i in range(d)]
+    return jnp.stack(rows, axis=-2)
+
+
 def inverse_triangle(factor: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
     """The inverse of each lower factor."""
-    identity = jnp.broadcast_to(jnp.eye(factor.shape[-1], dtype=factor.dtype), factor.shape)
-    return jax.lax.linalg.triangular_solve(factor, identity, left_side=True, lower=True)
+    d = factor.shape[-1]
+    if d > UNROLLED:
+        identity = jnp.broadcast_to(jnp.eye(d, dtype=factor.dtype), factor.shape)
+        return jax.lax.linalg.triangular_solve(factor, identity, left_side=True, lower=True)
+    entry: dict[tuple[int, int], Array] = {}
+    for j in range(d):
+        entry[j, j] = 1 / factor[..., j, j]
+        for i in range(j + 1, d):
+            rest = sum(factor[..., i, m] * entry[m, j] for m in range(j, i))
+            entry[i, j] = -rest / factor[..., i, i]
+    return _lower(entry, d)
+
+
+def multiply(a: Float[Array, "... m d"], b: Float[Array, "... d n"]) -> Float[Array, "... m n"]:
+    """The matrix products, at full precision."""
+    d = a.shape[-1]
+    if d > UNROLLED:
+        return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+    return sum(
+        (a[..., :, i, None] * b[..., None, i, :] for i in range(1, d)),
+        a[..., :, 0, None] * b[..., None, 0, :],
+    )
 
 
 def pack(factor: Float[Array, "... d d"]) -> Float[Array, "... t"]:

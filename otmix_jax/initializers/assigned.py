@@ -16,9 +16,10 @@ from ..problem import Problem
 
 def present_rows(problem: Problem) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
     """Rows and weights with every row that is not finite taken out, so that a start is finite."""
-    x, row_weight = problem.checked().rows()
-    readable = jnp.all(jnp.isfinite(x), axis=1) & jnp.isfinite(row_weight)
-    return jnp.where(readable[:, None], x, 0), normalize(jnp.where(readable, row_weight, 0))
+    rows = problem.checked().rows()
+    x = rows.read(rows.x, rows.weight)
+    readable = jnp.all(jnp.isfinite(x), axis=1) & jnp.isfinite(rows.weight)
+    return jnp.where(readable[:, None], x, 0), normalize(jnp.where(readable, rows.weight, 0))
 
 
 def start_from_plan(x: Array, plan: Array, family: type[Family], covariance: Any = None) -> Mixture:

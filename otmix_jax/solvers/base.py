@@ -20,14 +20,14 @@ class Progress:
         objective: value plus the prior's penalty.
         decrease: what the last step won of the objective, or an estimate of what the next can
             win; the driver stops when it falls to the tolerance.
-        mass: [k] the plan's sizes.
+        mass: [k] the plan's sizes; None from a solver that does not need them.
         status: CONVERGED while all is well, else the `Status` that ends the run.
     """
 
     value: Array
     objective: Array
     decrease: Array
-    mass: Array
+    mass: Array | None
     status: Array
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int
 
-from .._pytree import pytree, static
+from .._pytree import pytree, replace, static
 from ..mixture import Mixture
 from ..oracle import Oracle
 from ..solution import RunCertificate, Solution
@@ -102,7 +102,7 @@ def finish(oracle: Oracle, solver: Solver, carry: Carry) -> Solution:
     empty = jnp.where(
         jnp.any(mixture.weights < threshold), Status.EMPTY_COMPONENT.code, Status.CONVERGED.code
     )
-    if oracle.is_likelihood:
+    if oracle.is_likelihood and progress.mass is not None:
         likelihood, mass = progress.value, progress.mass
     else:
         free = oracle.likelihood().evaluate(mixture)
@@ -134,6 +134,7 @@ def _certificate(mixture: Mixture, mass: Array, before: Array, last: Array) -> R
 
 def run(oracle: Oracle, solver: Solver, mixture: Mixture, limits: Limits) -> Solution:
     """`lax.while_loop`: stops by itself, has no reverse mode."""
+    oracle = replace(oracle, forward=True)
     carry = jax.lax.while_loop(
         lambda c: running(limits, c),
         lambda c: advance(oracle, solver, limits, c),

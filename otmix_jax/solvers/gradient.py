@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 from .._numerics import all_finite
 from .._pytree import pytree, replace, static
 from ..mixture import Mixture
-from ..oracle import Evaluation, Oracle
+from ..oracle import Oracle
 from ..status import Status
 from .base import Progress, Solver
 
@@ -54,16 +54,15 @@ class Gradient(Solver):
     def _evaluate(
         self, oracle: Oracle, origin: Mixture, coordinates: PyTree
     ) -> tuple[Progress, PyTree]:
-        def objective(z: PyTree) -> tuple[Array, Evaluation]:
+        def objective(z: PyTree) -> tuple[Array, Array]:
             mixture = _constrain(oracle, origin, z)
-            plan = oracle.evaluate(mixture)
-            return plan.value + oracle.penalty(mixture), plan
+            value = oracle.value(mixture)
+            return value + oracle.penalty(mixture), value
 
-        (value, plan), gradient = jax.value_and_grad(objective, has_aux=True)(coordinates)
-        healthy = jnp.isfinite(value) & all_finite((coordinates, gradient))
+        (total, value), gradient = jax.value_and_grad(objective, has_aux=True)(coordinates)
+        healthy = jnp.isfinite(total) & all_finite((coordinates, gradient))
         status = jnp.where(healthy, Status.CONVERGED.code, Status.NON_FINITE.code)
-        decrease = 0.5 * _squared_norm(gradient)
-        return Progress(plan.value, value, decrease, plan.mass, status), gradient
+        return Progress(value, total, 0.5 * _squared_norm(gradient), None, status), gradient
 
     def init(self, oracle: Oracle, mixture: Mixture) -> GradientState:
         """The origin of the coordinates is the start."""

@@ -10,43 +10,39 @@ from jaxtyping import Float
 
 from .._numerics import matmul, normalize, safe_divide, safe_log
 from .._pytree import pytree, replace
-from .._rows import kl_divergence, readable_rows, row_softmax
+from .._rows import kl_divergence
 from .._typing import AnyArray
-from ..engine import Columns, Dense, DualSweep, Execution, Kernel, Reference, Sweep
+from ..engine import Columns, DualSweep, Engine, Ready, Rows, Sweep, choose
 from .couplings import Coupling, SemiRelaxed, psi
 from .potential import DualProblem, Inner, Potential, attach, solve_potential
-
-_TILE = 4096
 
 
 @pytree
 class RowsProblem(DualProblem):
-    """The transport problem of rows and components, swept by a kernel and an execution."""
+    """The transport problem of rows and components, swept by an engine."""
 
-    x: Array
-    row_weight: Array
+    rows: Rows
     components: Any
     columns: Columns
     coupling: Coupling = SemiRelaxed()
-    kernel: Kernel = Reference()
-    execution: Execution = Dense()
+    engine: Engine = Engine()
 
     def sweep(self, columns: Columns) -> DualSweep:
         """See `DualProblem.sweep`."""
-        return self.execution.sum(
-            lambda x, a: self.kernel.dual(x, a, columns, self.components), self.x, self.row_weight
-        )
+        return self.engine.dual(self.rows, columns, self.components)
 
     def statistics(self, g: Array | None) -> Sweep:
         """The sweep at potentials g, whose value is the dual's."""
+        sweep = self.engine.sweep(self.rows, replace(self.columns, g=g), self.components)
+        return replace(sweep, value=sweep.value + self._columns_share(g))
+
+    def value(self, g: Array | None) -> Array:
+        """See `DualProblem.value`."""
         columns = replace(self.columns, g=g)
-        sweep = self.execution.sum(
-            lambda x, a: self.kernel.sweep(x, a, columns, self.components), self.x, self.row_weight
-        )
-        if g is None:
-            return sweep
-        share = psi(g, self.log_target, self.coupling.penalty_strength())
-        return replace(sweep, value=sweep.value + share)
+        return self.engine.value(self.rows, columns, self.components) + self._columns_share(g)
+
+    def _columns_share(self, g: Array | None) -> Array | float:
+        return 0.0 if g is None else psi(g, self.log_target, self.coupling.penalty_strength())
 
     def solve(self, start: Array | None = None, inner: Inner = Inner()) -> Potential:
         """The potentials from a start [k], with the derivative of the dual's maximiser."""
@@ -75,54 +71,46 @@ class Plan:
         """Column potentials, in the units of the cost (nats)."""
         return self.potential.g
 
-    def _tile(self, x: Array) -> tuple[Array, Array]:
-        columns = self.problem.columns
-        cost = self.problem.components.cost(x)
-        return row_softmax(cost, columns.log_weights, self.g, columns.epsilon)
+    @property
+    def _ready(self) -> Ready:
+        problem = self.problem
+        return problem.engine.ready(replace(problem.columns, g=self.g), problem.components)
 
-    def _by_tile(self, function: Callable[..., Any], *rows: Array) -> Any:
-        """`function(rows of a tile)`, over tiles stacked along a new axis; padded with weight 0."""
-        n = self.problem.x.shape[0]
-        size = min(_TILE, max(n, 1))
-        count = -(-n // size)
+    def _by_row(self, tile: Callable[..., Any]) -> Array:
+        return self.problem.engine.execution.map(tile, self.problem.rows)
 
-        def split(leaf: Array) -> Array:
-            padding = [(0, count * size - n)] + [(0, 0)] * (leaf.ndim - 1)
-            return jnp.pad(leaf, padding).reshape(count, size, *leaf.shape[1:])
-
-        tiles = tuple(map(split, (self.problem.x, self.problem.row_weight, *rows)))
-        return jax.lax.map(lambda tile: function(*tile), tiles)
-
-    def _rowwise(self, function: Callable[[Array, Array], Array]) -> Array:
-        stacked = self._by_tile(function)
-        return stacked.reshape(-1, *stacked.shape[2:])[: self.problem.x.shape[0]]
+    def _summed(self, tile: Callable[..., Any], *others: Array) -> Array:
+        return self.problem.engine.execution.sum(tile, self.problem.rows, *others)
 
     @property
     def f(self) -> Float[Array, " n"]:
         """Row potentials, in the units of the cost (nats)."""
-        return self._rowwise(lambda x, a: self._tile(x)[0])
+        ready = self._ready
+        return self._by_row(lambda x, a: ready.potential(x))
 
     @property
     def matrix(self) -> Float[Array, "n k"]:
         """The whole plan: n times k numbers."""
-        return self._rowwise(lambda x, a: a[:, None] * self._tile(x)[1])
+        ready = self._ready
+        return self._by_row(lambda x, a: a[:, None] * ready.rows(x)[1])
 
     def apply(self, v: Float[AnyArray, "k ..."]) -> Float[Array, "n ..."]:
         """P v, without holding P. With v the components' means, a_i times the projected row."""
         v = jnp.asarray(v)
         flat = v.reshape(v.shape[0], -1)
-        product = self._rowwise(lambda x, a: a[:, None] * matmul(self._tile(x)[1], flat))
+        ready = self._ready
+        product = self._by_row(lambda x, a: a[:, None] * matmul(ready.rows(x)[1], flat))
         return product.reshape(-1, *v.shape[1:])
 
     def apply_transpose(self, u: Float[AnyArray, "n ..."]) -> Float[Array, "k ..."]:
         """P^T u, without holding P."""
         u = jnp.asarray(u)
-        flat = u.reshape(u.shape[0], -1)
+        flat, ready = u.reshape(u.shape[0], -1), self._ready
 
-        def tile(x: Array, a: Array, rows: Array) -> Array:
-            return matmul((a[:, None] * self._tile(x)[1]).T, rows)
+        def tile(x: Array, a: Array, u: Array) -> Array:
+            return matmul((a[:, None] * ready.rows(x)[1]).T, u)
 
-        return jnp.sum(self._by_tile(tile, flat), axis=0).reshape(-1, *u.shape[1:])
+        return self._summed(tile, flat).reshape(-1, *u.shape[1:])
 
     @property
     def row_marginal(self) -> Float[Array, " n"]:
@@ -132,7 +120,7 @@ class Plan:
     @property
     def column_marginal(self) -> Float[Array, " k"]:
         """P^T 1: the sizes."""
-        return self.apply_transpose(jnp.ones_like(self.problem.row_weight))
+        return self.apply_transpose(jnp.ones_like(self.problem.rows.weight))
 
     @property
     def dual_value(self) -> Float[Array, ""]:
@@ -154,10 +142,11 @@ class Plan:
         shrink = jnp.where(prescribed, jnp.minimum(safe_divide(target, mass), 1), 1)
         missing = jnp.where(prescribed, jnp.maximum(target - mass * shrink, 0), 0)
         spread = safe_divide(missing, jnp.sum(missing))
+        ready = self._ready
 
         def tile(x: Array, a: Array) -> Array:
             cost = problem.components.cost(x)
-            kept = a[:, None] * self._tile(x)[1] * shrink
+            kept = a[:, None] * ready.rows(x)[1] * shrink
             short = jnp.maximum(a - jnp.sum(kept, axis=1), 0)
             plan = kept + short[:, None] * spread
             reference = a[:, None] * jnp.exp(problem.columns.log_weights)
@@ -168,7 +157,7 @@ class Plan:
 
         strength = jnp.where(prescribed | (jnp.asarray(rho) == 0), 0, rho)
         off = jnp.where(strength > 0, strength * kl_divergence(mass, target), 0)
-        return jnp.sum(self._by_tile(tile)) + off
+        return self._summed(tile) + off
 
     @property
     def gap(self) -> Float[Array, ""]:
@@ -186,9 +175,10 @@ def rows_problem(
     """The transport problem of a mixture and rows."""
     x = jnp.asarray(x)
     weight = jnp.ones(x.shape[0], x.dtype) if sample_weight is None else jnp.asarray(sample_weight)
-    weight = normalize(weight)
+    rows = Rows.of(x, normalize(weight), complete=sample_weight is None)
     columns = Columns(coupling.reference(mixture.log_weights), None, epsilon)
-    return RowsProblem(readable_rows(x, weight), weight, mixture.components, columns, coupling)
+    engine = choose(mixture.components, x.shape[0], x.dtype)
+    return RowsProblem(rows, mixture.components, columns, coupling, engine)
 
 
 def plan(

@@ -7,9 +7,9 @@ from jaxtyping import Float
 
 from .._numerics import normalize, safe_log
 from .._pytree import pytree
-from .._rows import kl_divergence
+from .._rows import kl_divergence, row_softmax
 from .._typing import AnyArray
-from ..engine.kernels.reference import dual_sweep
+from ..engine.kernels.base import dual_sweep
 from ..engine.sweep import Columns, DualSweep
 from .couplings import Balanced, Coupling, SemiRelaxed
 from .potential import DualProblem, Inner, Potential, attach, solve_potential
@@ -26,7 +26,10 @@ class CostProblem(DualProblem):
 
     def sweep(self, columns: Columns) -> DualSweep:
         """See `DualProblem.sweep`."""
-        return dual_sweep(self.cost, self.row_weight, columns)
+        f, conditional = row_softmax(
+            self.cost, columns.log_weights, columns.potentials, columns.epsilon
+        )
+        return dual_sweep(f, conditional, self.row_weight)
 
 
 def _problem(

@@ -1,4 +1,5 @@
-"""Executions: how the Sweeps of tiles are summed."""
+"""Executions: how what tiles yield is summed."""
 
 from .base import Execution as Execution
 from .dense import Dense as Dense
+from .tiled import Tiled as Tiled

@@ -1,4 +1,8 @@
-"""Kernels: one tile of rows to one Sweep."""
+"""Kernels: what one tile of rows yields."""
 
 from .base import Kernel as Kernel
+from .base import Ready as Ready
+from .guarded import Guarded as Guarded
+from .lanes import Lanes as Lanes
+from .moment import Moment as Moment
 from .reference import Reference as Reference

@@ -1,36 +1,66 @@
-"""The contract of a kernel: one tile of rows to one Sweep."""
+"""The contract of a kernel: what a tile of rows yields, for given columns and components."""
 
 import abc
 
+import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from ..._numerics import accurate_sum, matmul
 from ...families.base import Family
 from ..sweep import Columns, DualSweep, Sweep
 
 
-class Kernel(abc.ABC):
-    """Knows a family and a row softmax; nothing of traversal, solvers or devices.
+def weighted_value(row_weight: Array, f: Array) -> Array:
+    """sum_i a_i f_i, where 0 * inf is 0.
+
+    A finite f of an absent row stays in, so that the derivative in its weight is the right one.
+    """
+    counted = (row_weight != 0) | jnp.isfinite(f)
+    return accurate_sum(row_weight * jnp.where(counted, f, 0))
+
+
+def dual_sweep(f: Array, conditional: Array, row_weight: Array) -> DualSweep:
+    """The dual sweep of a conditional plan [t, k] and its row potentials [t]."""
+    plan = row_weight[:, None] * conditional
+    overlap = matmul(plan.T, conditional)
+    return DualSweep(weighted_value(row_weight, f), jnp.sum(plan, axis=0), overlap)
+
+
+class Ready(abc.ABC):
+    """A kernel ready for a pass over the rows: what depends on no row is computed. A PyTree.
 
     Rows of weight 0 add nothing; their x must be finite.
     """
 
     @abc.abstractmethod
-    def sweep(
-        self,
-        x: Float[Array, "n d"],
-        row_weight: Float[Array, " n"],
-        columns: Columns,
-        components: Family,
-    ) -> Sweep:
-        """The tile's value, mass and statistics."""
+    def rows(self, x: Float[Array, "t d"]) -> tuple[Float[Array, " t"], Float[Array, "t k"]]:
+        """Row potential f and conditional plan P / a of each row."""
 
     @abc.abstractmethod
-    def dual(
-        self,
-        x: Float[Array, "n d"],
-        row_weight: Float[Array, " n"],
-        columns: Columns,
-        components: Family,
-    ) -> DualSweep:
+    def sweep(self, x: Float[Array, "t d"], row_weight: Float[Array, " t"]) -> Sweep:
+        """The tile's value, mass and statistics."""
+
+    def potential(self, x: Float[Array, "t d"]) -> Float[Array, " t"]:
+        """The row potential f alone."""
+        return self.rows(x)[0]
+
+    def value(self, x: Float[Array, "t d"], row_weight: Float[Array, " t"]) -> Float[Array, ""]:
+        """The tile's value alone."""
+        return weighted_value(row_weight, self.potential(x))
+
+    def dual(self, x: Float[Array, "t d"], row_weight: Float[Array, " t"]) -> DualSweep:
         """The tile's value, mass and overlap."""
+        return dual_sweep(*self.rows(x), row_weight)
+
+
+class Kernel(abc.ABC):
+    """Knows a family and a row softmax; nothing of traversal, solvers or devices."""
+
+    @abc.abstractmethod
+    def ready(self, columns: Columns, components: Family) -> Ready:
+        """The kernel for these columns and components."""
+
+    @abc.abstractmethod
+    def numbers_per_row(self, components: Family) -> int:
+        """About how many numbers a tile holds per row."""

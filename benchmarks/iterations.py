@@ -1,0 +1,111 @@
+"""Seconds per EM iteration: the peers, and the floor that no implementation can pass."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import otmix_jax as om
+
+from .harness import groups, seconds
+from .peers import gmmx_fit, ott_fit, sklearn_fit
+
+HIGHEST = jax.lax.Precision.HIGHEST
+
+PROBLEMS = [
+    ("full", 100_000, 16, 16, "float64"),
+    ("full", 100_000, 16, 16, "float32"),
+    ("full", 1_000_000, 8, 8, "float64"),
+    ("full", 20_000, 64, 32, "float64"),
+    ("full", 100_000, 2, 100, "float64"),
+    ("diagonal", 1_000_000, 8, 32, "float64"),
+    ("spherical", 1_000_000, 8, 32, "float64"),
+    ("tied", 1_000_000, 8, 32, "float64"),
+    ("full", 1_000_000, 8, 32, "float64"),
+]
+QUICK = [
+    (structure, 20_000, 8, 8, "float64") for structure in ("full", "tied", "diagonal", "spherical")
+]
+LARGE = [("full", 10_000_000, 16, 64, "float32"), ("full", 1_000_000, 32, 256, "float32")]
+"""For an accelerator: sizes that fill it."""
+SLOW_PEERS_UP_TO = 4e7
+"""gmmx and OTT-JAX hold n x K x d numbers and more; beyond this many they are left out."""
+
+
+def start_of(x: np.ndarray, k: int, covariance: str) -> om.Mixture:
+    """The common start."""
+    problem = om.Problem(x[:20_000])
+    return om.initializers.kmeans_plus_plus(
+        jax.random.key(0), problem, n_components=k, covariance=covariance
+    )
+
+
+def floor(n: int, features: int, k: int, dtype: str, repeats: int) -> float:
+    """Seconds of the two matrix products alone, on tiles of features made once, as in a pass."""
+    size = min(n, 4096)
+    t = jnp.asarray(np.random.default_rng(0).normal(size=(size, features)), dtype)
+    eta = jnp.asarray(np.random.default_rng(1).normal(size=(features, k)), dtype)
+
+    @jax.jit
+    def products(t: jax.Array, eta: jax.Array) -> jax.Array:
+        def body(i: int, carry: jax.Array) -> jax.Array:
+            # Depends on the carry, so that no product can be taken out of the loop.
+            left = jnp.matmul(t, eta + 1e-30 * carry.T, precision=HIGHEST)
+            return carry + jnp.matmul(left.T, t, precision=HIGHEST)
+
+        return jax.lax.fori_loop(0, -(-n // size), body, jnp.zeros((k, features), t.dtype))
+
+    return seconds(lambda: products(t, eta), repeats)[1]
+
+
+def per_iteration(
+    covariance: str, n: int, d: int, k: int, dtype: str, *, steps: int = 10, peers: bool = True
+) -> dict:
+    """One row of the table; every side takes `steps` iterations from one start."""
+    x = groups(n, d, k, dtype)
+    start = start_of(x, k, covariance)
+    rows = jax.device_put(x)
+    problem = om.Problem(rows)
+    first, ours = seconds(lambda: om.solve(problem, start, tolerance=0.0, max_steps=steps).value)
+    ours /= steps
+    form = start.components.natural()
+    lowest = floor(n, form.coefficients.shape[1], k, dtype, 3)
+    row = {
+        "problem": f"{covariance} ({n}, {d}, {k}) {dtype}",
+        "otmix ms": 1e3 * ours,
+        "floor ms": 1e3 * lowest,
+        "x floor": ours / lowest,
+    }
+    if peers:
+        short = 3 if n * k > 5_000_000 else steps
+        theirs = seconds(sklearn_fit(x, start, covariance, short), 1)[1] / short
+        row |= {"scikit-learn ms": 1e3 * theirs, "x scikit-learn": theirs / ours}
+        if n * k * d <= SLOW_PEERS_UP_TO:
+            for name, fit in {"gmmx": gmmx_fit, "OTT-JAX": ott_fit}.items():
+                run = fit(rows, start, covariance, short)
+                if run is not None:
+                    theirs = seconds(run, 1)[1] / short
+                    row |= {f"{name} ms": 1e3 * theirs, f"x {name}": theirs / ours}
+    return row | {"compile s": first - ours * steps}
+
+
+def table(quick: bool, device: str) -> list[dict]:
+    """All problems."""
+    if device != "cpu":
+        return [per_iteration(*problem) for problem in PROBLEMS[:1] * (not quick)] + [
+            per_iteration(*problem, peers=False) for problem in ([] if quick else LARGE)
+        ]
+    return [per_iteration(*problem) for problem in (QUICK if quick else PROBLEMS)]
+
+
+def growth(quick: bool) -> list[dict]:
+    """Doubling n, d and K one at a time: the exponent of the time per iteration."""
+    base = {"n": 50_000 if quick else 200_000, "d": 8, "k": 16}
+    times = {}
+    rows = []
+    for name in (None, "n", "d", "k"):
+        size = {**base, **({name: 2 * base[name]} if name else {})}
+        row = per_iteration("full", size["n"], size["d"], size["k"], "float64", peers=False)
+        times[name] = row["otmix ms"]
+        exponent = float(np.log2(times[name] / times[None])) if name else ""
+        rows.append({"doubled": name or "none", "otmix ms": times[name], "exponent": exponent})
+    return rows

@@ -1,0 +1,76 @@
+"""Which kernel and which tile: chosen from the shapes, explained, and open to another choice."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float
+
+from .._pytree import pytree
+from ..families.base import Family
+from .execution import Dense, Execution, Tiled
+from .kernels import Guarded, Kernel, Lanes, Moment, Ready, Reference
+from .kernels.lanes import fits
+from .rows import Rows
+from .sweep import Columns, DualSweep, Sweep
+from .total import total
+
+TILE_BYTES = 5_000_000
+"""What a tile may hold: about a core's share of the last-level cache."""
+SMALLEST, LARGEST = 512, 16_384
+"""Rows of a tile: below, products are too thin; above, nothing is won."""
+MOST_FEATURES = 4096
+"""Beyond this many features per row a tile leaves the cache, and the products win nothing."""
+
+
+@pytree
+class Engine:
+    """A kernel and an execution: how a pass over the rows is made.
+
+    Attributes:
+        kernel: what a tile of rows yields.
+        execution: how tiles are summed.
+    """
+
+    kernel: Kernel = Reference()
+    execution: Execution = Dense()
+
+    def sweep(self, rows: Rows, columns: Columns, components: Family) -> Sweep:
+        """Value, mass and statistics of all rows."""
+        return self.execution.sum(self.kernel.ready(columns, components).sweep, rows)
+
+    def dual(self, rows: Rows, columns: Columns, components: Family) -> DualSweep:
+        """Value, mass and overlap of all rows."""
+        return self.execution.sum(self.kernel.ready(columns, components).dual, rows)
+
+    def value(self, rows: Rows, columns: Columns, components: Family) -> Float[Array, ""]:
+        """The value of all rows; its derivative is taken in the same pass (`total`)."""
+        return total(self.execution, self.kernel.ready(columns, components), rows)
+
+    def ready(self, columns: Columns, components: Family) -> Ready:
+        """The kernel for these columns and components."""
+        return self.kernel.ready(columns, components)
+
+
+def choose(components: Family, n: int, dtype: DTypeLike, *, forward: bool = False) -> Engine:
+    """The engine for n rows: the guarded moment kernel where the family has a natural form.
+
+    Tiles hold about `TILE_BYTES`; rows that fit into one are not split. `forward` promises that
+    nothing is backpropagated, so that small problems may be batched with `Lanes`.
+    """
+    form = jax.eval_shape(lambda c: c.natural(), components)
+    if form is None or form.coefficients.shape[-1] > MOST_FEATURES:
+        return _engine(Reference(), components, n, dtype)
+    few = forward and n <= SMALLEST and fits(form)
+    return _engine(Guarded(Lanes() if few else Moment()), components, n, dtype)
+
+
+def _engine(kernel: Kernel, components: Family, n: int, dtype: DTypeLike) -> Engine:
+    size = tile_size(kernel, components, dtype)
+    return Engine(kernel, Dense() if n <= size else Tiled(size))
+
+
+def tile_size(kernel: Kernel, components: Family, dtype: DTypeLike) -> int:
+    """The power of two of rows that hold about `TILE_BYTES`, within bounds."""
+    per_row = kernel.numbers_per_row(components) * jnp.dtype(dtype).itemsize
+    return min(max(1 << (TILE_BYTES // per_row).bit_length() - 1, SMALLEST), LARGEST)

@@ -1,0 +1,82 @@
+"""Which engine a problem gets, and why: for a person to read."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from .engine import Engine, Guarded
+from .engine.kernels.guarded import largest_amplification
+from .mixture import Mixture
+from .oracle import Oracle
+from .problem import Problem
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """What a pass over the rows is made of; `print` it.
+
+    Attributes:
+        engine: the kernel and the execution.
+        kernel: the kernel that the mixture's parameters lead to: "moment" or "reference".
+        tile_rows: rows that are held at a time.
+        n_rows: rows in all.
+        tile_bytes: about what a tile holds, whatever the number of rows.
+        amplification: how many unit roundoffs, per feature, the moment kernel may lose; None where
+            the family has no natural form.
+        limit: up to where the moment kernel is taken; None as well.
+    """
+
+    engine: Engine
+    kernel: str
+    tile_rows: int
+    n_rows: int
+    tile_bytes: int
+    amplification: float | None
+    limit: float | None
+
+    def __str__(self) -> str:
+        """A few lines."""
+        tiles = -(-self.n_rows // max(self.tile_rows, 1))
+        lines = [
+            f"kernel     {self.kernel}",
+            f"execution  {tiles} tile(s) of {self.tile_rows} rows, {self.n_rows} in all",
+            f"memory     about {self.tile_bytes / 1e6:.1f} MB beside the rows",
+        ]
+        if self.amplification is not None:
+            side = "within" if self.kernel == "moment" else "beyond"
+            digits = f"{self.amplification:.3g}, {side} the limit {self.limit:.3g}"
+            lines.append(f"digits     amplification {digits}")
+        return "\n".join(lines)
+
+
+def explain(problem: Problem, mixture: Mixture, *, engine: Engine | None = None) -> Explanation:
+    """Says which kernel and tile `solve` takes for a problem at a mixture.
+
+    The kernel is chosen anew at each step from the parameters at hand, so that it may change in the
+    course of a fit: the moment kernel expands squares, and loses digits where means lie many
+    standard deviations apart or columns correlate strongly; the reference kernel does not.
+
+    Args:
+        problem: rows [n, d].
+        mixture: the parameters.
+        engine: one to explain instead of the choice by shape.
+
+    Example:
+        >>> import jax, otmix_jax as om
+        >>> problem = om.Problem(om.datasets.old_faithful().x)
+        >>> start = om.initializers.kmeans_plus_plus(jax.random.key(0), problem, n_components=2)
+        >>> om.explain(problem, start).kernel
+        'moment'
+    """
+    problem = problem.checked()
+    n, dtype = problem.x.shape[0], problem.x.dtype
+    components = mixture.components
+    chosen = Oracle(problem, engine).engine_for(mixture)
+    kernel, form = type(chosen.kernel).__name__.lower(), components.natural()
+    amplification = None if form is None else float(form.amplification())
+    limit = None if form is None else largest_amplification(dtype)
+    if isinstance(chosen.kernel, Guarded) and amplification is not None and limit is not None:
+        kernel = "moment" if amplification <= limit else "reference"
+    rows = chosen.execution.tile_rows(n)
+    held = rows * chosen.kernel.numbers_per_row(components) * jnp.dtype(dtype).itemsize
+    return Explanation(chosen, kernel, rows, n, held, amplification, limit)

@@ -1,0 +1,358 @@
+"""Every kernel and execution equals the reference kernel over all rows as one tile."""
+
+import dataclasses
+import functools
+import operator
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from jax.test_util import check_grads
+
+import otmix_jax
+import otmix_jax as om
+from otmix_jax.engine import (
+    Columns,
+    Dense,
+    Engine,
+    Guarded,
+    Moment,
+    Reference,
+    Rows,
+    Tiled,
+    choose,
+)
+
+KERNELS = {"reference": Reference(), "moment": Moment(), "guarded": Guarded()}
+ENGINES = {
+    "reference-tiled": Engine(Reference(), Tiled(16)),
+    "moment-dense": Engine(Moment(), Dense()),
+    "guarded-dense": Engine(Guarded(), Dense()),
+    "guarded-tiled": Engine(Guarded(), Tiled(16)),
+}
+EXAMPLES = om.families.Gaussian.examples()
+TOLERANCE = {"float64": 1e-12, "float32": 5e-6}
+
+
+@pytest.fixture(params=ENGINES.values(), ids=ENGINES.keys())
+def engine(request):
+    return request.param
+
+
+CASES = [
+    pytest.param(ENGINES[name], n, id=f"{name}-{n}")
+    for name, n in [
+        ("reference-tiled", 37),
+        ("moment-dense", 37),
+        ("guarded-dense", 1),
+        ("guarded-tiled", 15),
+        ("guarded-tiled", 37),
+    ]
+]
+
+
+@pytest.fixture(params=["float64", "float32"])
+def dtype(request):
+    return request.param
+
+
+def cast(tree, dtype):
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
+
+
+def rows_of(components, n, dtype, absent=True):
+    x = components.sample(jax.random.key(3), jnp.arange(n) % components.n_components)
+    weight = jax.random.uniform(jax.random.key(4), (n,)) + 0.1
+    if absent and n > 2:
+        weight = weight.at[1::3].set(0)
+        x = x.at[1].set(jnp.nan)
+    return Rows.of(*cast((x, weight / weight.sum()), dtype))
+
+
+def columns_of(components, dtype, coupled=True):
+    k = components.n_components
+    g = jnp.linspace(-0.5, 0.5, k) if coupled else None
+    return cast(Columns(jnp.log(jnp.arange(1.0, k + 1) / (k * (k + 1) / 2)), g), dtype)
+
+
+def assert_close(actual, expected, rtol):
+    """Relative to the largest number of each leaf: a sum may cancel in some entries."""
+
+    def close(a, b):
+        np.testing.assert_allclose(a, b, rtol=0, atol=rtol * max(1e-30, np.abs(b).max(initial=0)))
+
+    jax.tree.map(close, actual, expected)
+
+
+def everything(engine, rows, columns, components):
+    sweep = engine.sweep(rows, columns, components)
+    prior = cast(
+        om.families.Ridge(jnp.asarray(0.1), jnp.ones(2)), rows.x.dtype
+    )  # regular for one row too
+    ready = engine.ready(columns, components)
+    return {
+        "mass": sweep.mass,
+        "value": sweep.value,
+        "parameters": components.maximize(sweep.statistics, sweep.mass, prior),
+        "dual": engine.dual(rows, columns, components),
+        "total": engine.value(rows, columns, components),
+        "potential": engine.execution.map(lambda x, _: ready.potential(x), rows),
+        "plan": engine.execution.map(lambda x, a: a[:, None] * ready.rows(x)[1], rows),
+    }
+
+
+@pytest.mark.parametrize(("engine", "n"), CASES)
+def test_equals_the_reference(structure, engine, n, dtype):
+    components = cast(EXAMPLES[structure], dtype)
+    rows, columns = rows_of(components, n, dtype), columns_of(components, dtype)
+    actual = jax.jit(functools.partial(everything, engine))(rows, columns, components)
+    exact = cast((rows, columns, components), "float64")
+    expected = everything(Engine(), *exact)
+    chex.assert_trees_all_equal_dtypes(actual["mass"], rows.x)
+    assert_close(actual, expected, TOLERANCE[dtype])
+
+
+def test_equals_the_reference_at_any_entropy(structure):
+    components = EXAMPLES[structure]
+    rows, columns = rows_of(components, 37, "float64"), columns_of(components, "float64")
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def mass_and_values(engine, epsilon):
+        tilted = dataclasses.replace(columns, epsilon=epsilon)
+        sweep = engine.sweep(rows, tilted, components)
+        return sweep.mass, sweep.value, engine.value(rows, tilted, components)
+
+    for epsilon in (0.0, 0.1, 3.0):
+        actual = mass_and_values(ENGINES["guarded-tiled"], epsilon)
+        assert_close(actual, mass_and_values(Engine(), epsilon), 1e-12)
+
+
+@pytest.mark.parametrize("engine", [ENGINES["moment-dense"], ENGINES["guarded-tiled"]])
+def test_equals_the_reference_under_vmap(structure, engine):
+    components = EXAMPLES[structure]
+    rows, columns = rows_of(components, 37, "float64"), columns_of(components, "float64")
+    scaled = jax.vmap(lambda s: components.affine(s, jnp.ones(2)))(jnp.array([0.5, 1.0, 2.0]))
+    run = functools.partial(everything, engine, rows, columns)
+    actual = jax.jit(jax.vmap(run))(scaled)
+    reference = jax.jit(functools.partial(everything, Engine(), rows, columns))
+    lanes = [jax.tree.map(operator.itemgetter(i), scaled) for i in range(3)]
+    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(reference, lanes))
+    assert_close(actual, expected, 1e-12)
+
+
+@pytest.mark.parametrize("engine", [ENGINES["reference-tiled"], ENGINES["guarded-tiled"]])
+def test_gradients_equal_the_reference(structure, engine):
+    components = EXAMPLES[structure]
+    rows = rows_of(components, 37, "float64", absent=False)
+    columns = columns_of(components, "float64")
+    columns = dataclasses.replace(columns, epsilon=jnp.asarray(1.3))
+
+    def of(engine):
+        def value(x, weight, columns, components):
+            return engine.value(Rows(x, weight), columns, components)
+
+        arguments = (rows.x, rows.weight, columns, components)
+        return jax.jit(jax.value_and_grad(value, argnums=(0, 1, 2, 3)))(*arguments)
+
+    assert_close(of(engine), of(Engine()), 1e-11)
+
+
+@pytest.mark.parametrize(
+    ("structure", "kernel"),
+    [("full", Guarded()), ("tied", Moment()), ("diagonal", Reference()), ("spherical", Moment())],
+)
+def test_derivatives_to_second_order(structure, kernel):
+    """Forward and reverse mode, against finite differences of lower derivatives."""
+    components = EXAMPLES[structure]
+    rows = rows_of(components, 20, "float64", absent=False)
+    columns = columns_of(components, "float64")
+    flat, unravel = ravel_pytree((rows.x, rows.weight, columns, components))
+
+    def value(z):
+        x, weight, columns, components = unravel(z)
+        return Engine(kernel, Tiled(8)).value(Rows(x, weight), columns, components)
+
+    check_grads(jax.jit(value), (flat,), order=2, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("structure", "kernel"), [("full", Guarded()), ("tied", Moment())])
+def test_a_sweep_is_differentiable(structure, kernel):
+    components = EXAMPLES[structure]
+    rows = rows_of(components, 20, "float64")
+    columns = columns_of(components, "float64")
+
+    def moved(engine):
+        def mean(components):
+            sweep = engine.sweep(rows, columns, components)
+            return jnp.sum(components.maximize(sweep.statistics, sweep.mass).cost(rows.x[:1]))
+
+        return jax.jit(jax.grad(mean))(components)
+
+    assert_close(moved(Engine(kernel, Tiled(8))), moved(Engine()), 1e-10)
+
+
+def test_rows_are_read_in_standard_coordinates():
+    x = jnp.array([[1.0, 5.0], [3.0, 9.0], [jnp.nan, 1.0]])
+    rows = Rows.of(x, jnp.array([0.5, 0.5, 0.0]), jnp.array([1.0, 1.0]), jnp.asarray(2.0))
+    np.testing.assert_array_equal(rows.read(rows.x, rows.weight)[:2], [[0, 2], [1, 4]])
+    assert np.isfinite(rows.read(rows.x, rows.weight)).all()
+
+
+def test_a_problem_in_standard_coordinates(faithful, structure):
+    """(x - origin) / unit read tile by tile is the same problem as rows made so."""
+    origin, unit = faithful.mean(0), 4.0
+    made = om.Problem((faithful - origin) / unit)
+    read = om.Problem(faithful, origin=origin, unit=unit)
+    key = jax.random.key(0)
+    start = om.initializers.kmeans_plus_plus(key, made, n_components=2, covariance=structure)
+    engine = Engine(Guarded(), Tiled(64))
+    a, b = om.solve(made, start), om.solve(read, start, engine=engine)
+    np.testing.assert_allclose(a.value, b.value, rtol=1e-12)
+    np.testing.assert_allclose(
+        a.mixture.components.mean, b.mixture.components.mean, rtol=1e-6, atol=1e-9
+    )
+
+
+def test_many_small_tiles_lose_no_digits_in_float32():
+    """The error of the sum over 4000 tiles stays at the rounding of one."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(32_000, 1)).astype(np.float32)
+    rows = Rows(jnp.asarray(x), jnp.full(len(x), np.float32(0.1)))
+    total = Tiled(8).sum(lambda x, a: jnp.sum(a[:, None] * x**2), rows)
+    expected = np.sum(np.float32(0.1) * x.astype(np.float64) ** 2)
+    assert abs(float(total) / expected - 1) < 2e-7
+
+
+def test_an_infinite_term_stays_infinite():
+    rows = Rows(jnp.ones((20, 1)).at[3].set(jnp.inf), jnp.ones(20))
+    assert Tiled(8).sum(lambda x, a: jnp.sum(x), rows) == jnp.inf
+
+
+def temporaries(function, *arguments):
+    return jax.jit(function).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("what", ["sweep", "gradient", "predict", "hessian_vector"])
+def test_memory_does_not_grow_with_the_rows(what):
+    components = EXAMPLES["full"]
+    k, size = components.n_components, 256
+    columns = columns_of(components, "float64")
+    engine = Engine(Guarded(), Tiled(size))
+
+    def value(components, x, weight):
+        return engine.value(Rows(x, weight), columns, components)
+
+    def tangent(components, x, weight):
+        one = jax.tree.map(jnp.ones_like, components)
+        return jax.jvp(lambda c: jax.grad(value)(c, x, weight), (components,), (one,))[1]
+
+    run = {
+        "sweep": lambda c, x, a: engine.sweep(Rows(x, a), columns, c),
+        "gradient": jax.grad(value),
+        "predict": lambda c, x, a: jnp.sum(
+            engine.execution.map(
+                lambda x, _: engine.ready(columns, c).rows(x)[1].argmax(1), Rows(x, a)
+            )
+        ),
+        "hessian_vector": tangent,
+    }[what]
+    small, large = (
+        temporaries(run, components, jnp.ones((n, 2)), jnp.ones(n)) for n in (4096, 65536)
+    )
+    held = 65536 * 8 if what == "predict" else 0  # one label for each row
+    assert large - small < 4096 * k + 2 * held, (small, large)
+
+
+def test_the_gradient_in_the_rows_holds_only_their_own_size():
+    components, columns = EXAMPLES["full"], columns_of(EXAMPLES["full"], "float64")
+    engine = Engine(Guarded(), Tiled(256))
+    gradient = jax.grad(lambda x, a: engine.value(Rows(x, a), columns, components))
+    small, large = (temporaries(gradient, jnp.ones((n, 2)), jnp.ones(n)) for n in (4096, 65536))
+    assert large - small < 2.2 * 8 * 3 * (65536 - 4096), (small, large)
+
+
+def test_the_safe_kernel_takes_over_at_the_border(structure):
+    """Means ever further apart: from some distance on the guard takes the reference kernel."""
+    limit = om.engine.kernels.guarded.largest_amplification("float64")
+    example = EXAMPLES[structure]
+    for factor, fast in ((0.5, True), (2.0, False)):
+        unit = jnp.sqrt(factor * limit / _farthest(example))
+        components = dataclasses.replace(example, mean=unit * example.mean)
+        ready = Guarded().ready(columns_of(components, "float64"), components)
+        assert bool(ready.fast_is_safe) is fast
+        chosen = ready.fast if fast else ready.safe
+        x = components.mean
+        np.testing.assert_array_equal(jax.jit(ready.rows)(x)[1], jax.jit(chosen.rows)(x)[1])
+
+
+def _farthest(components):
+    form = components.natural()
+    still = dataclasses.replace(form, shift=jnp.zeros_like(form.shift))
+    return form.amplification() - still.amplification()
+
+
+def test_a_batch_takes_the_safe_kernel_together():
+    """One lane that needs it decides for all, so that a batch never pays for both kernels."""
+    near, far = EXAMPLES["full"], dataclasses.replace(EXAMPLES["full"], mean=1e6 * jnp.eye(3, 2))
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), near, far)
+    columns = columns_of(near, "float64")
+    safe = jax.vmap(lambda c: Guarded().ready(columns, c).fast_is_safe)(both)
+    assert not safe.any()
+    text = jax.jit(jax.vmap(lambda c: Guarded().ready(columns, c).potential(near.mean)))
+    assert "case" in text.lower(both).as_text(), "a cond stays a cond under vmap"
+
+
+def test_a_row_beyond_the_range_of_squares_is_still_right():
+    components = cast(EXAMPLES["diagonal"], "float32")
+    x = jnp.array([[0.0, 0.0], [3e18, -1e18]], jnp.float32)
+    columns = columns_of(components, "float32", coupled=False)
+    guarded = Guarded().ready(columns, components).rows(x)
+    safe = Reference().ready(columns, components).rows(x)
+    chex.assert_trees_all_equal(guarded, safe)
+
+
+def test_an_absent_component_may_hold_anything(structure):
+    example = EXAMPLES[structure]
+    components = dataclasses.replace(example, mean=example.mean.at[2].set(jnp.nan))
+    columns = Columns(jnp.log(jnp.array([0.4, 0.6, 0.0])))
+    rows = rows_of(example, 20, "float64")
+    ready = [k.ready(columns, components).rows(rows.x[:1]) for k in KERNELS.values()]
+    for f, conditional in ready:
+        np.testing.assert_allclose(f, ready[0][0], rtol=1e-12)
+        np.testing.assert_allclose(conditional, ready[0][1], rtol=1e-12)
+        assert np.isfinite(f).all()
+
+
+def test_the_choice_follows_the_shapes():
+    components = EXAMPLES["full"]
+    assert isinstance(choose(components, 100, jnp.float64).execution, Dense)
+    large = choose(components, 10**6, jnp.float64)
+    assert isinstance(large.kernel, Guarded)
+    assert large.execution.size == 16_384
+    wide = om.families.Gaussian(jnp.zeros((2, 100)), om.families.Spherical(jnp.ones(2), 100))
+    assert isinstance(choose(wide, 10**6, jnp.float64).kernel, Guarded)
+    full = om.families.Full(jnp.broadcast_to(jnp.eye(100), (2, 100, 100)))
+    very_wide = dataclasses.replace(wide, covariance=full)
+    assert isinstance(choose(very_wide, 10**6, jnp.float64).kernel, Reference)
+
+
+def test_a_second_call_is_not_traced_again(faithful):
+    problem = om.Problem(faithful)
+    initial = om.initializers.kmeans_plus_plus(jax.random.key(0), problem, n_components=2)
+    traced = []
+
+    @jax.jit
+    def run(x):
+        traced.append(1)
+        return om.solve(om.Problem(x), initial).value
+
+    run(faithful), run(faithful + 1)
+    assert len(traced) == 1
+    compiled = otmix_jax.mixture._tile_by_tile._cache_size
+    initial.log_prob(faithful)
+    before = compiled()
+    initial.log_prob(faithful + 1)
+    assert compiled() == before
