@@ -7,6 +7,8 @@ from . import initializers as initializers
 from . import solvers as solvers
 from . import transport as transport
 from ._version import __version__ as __version__
+from .batch import Batch as Batch
+from .batch import fit_batch as fit_batch
 from .fit import ConvergenceWarning as ConvergenceWarning
 from .fit import FitError as FitError
 from .fit import fit as fit

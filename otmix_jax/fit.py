@@ -1,6 +1,5 @@
 """The host edge: validates, standardises, restarts, solves, warns or raises."""
 
-import dataclasses
 import functools
 import warnings
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from .initializers import kmeans_plus_plus
 from .mixture import Mixture
 from .oracle import Oracle
 from .problem import Problem
+from .restarts import Program, best_start
 from .solution import Solution
 from .solvers import EM, Solver
 from .solvers.driver import Limits, run
@@ -111,41 +111,31 @@ def fit(
     tolerance = check_number(tolerance, "tolerance")
     seed = jax.random.key(key) if isinstance(key, int | np.integer) else key
 
-    program = _Program(family, covariance, initializer, count, starts, strength > 0)
+    program = Program(family, covariance, initializer, count, starts, strength > 0)
     scale, centre = _location(rows, weights) if family.equivariant else (1.0, np.zeros(()))
     # Centred before the cast: what a shift costs in digits is lost in x, not here.
     standard = jnp.asarray(((rows - centre) / scale).astype(rows.dtype))
-    entropy, coupling = check_epsilon(epsilon), _check_coupling(coupling, count)
+    entropy, coupling = check_epsilon(epsilon), check_coupling(coupling, count)
     if entropy == 0 and not coupling.free:
         raise ValueError("epsilon=0 goes with SemiRelaxed() alone: use a small epsilon")
     problem = Problem(standard, weights, entropy, coupling).checked()
     limits = Limits(tolerance, steps, history_size=2001)
     solution = _best_of_starts(program, problem, seed, strength, solver, limits)
     if family.equivariant:
-        solution = _restore(solution, scale, centre)
+        dtype = standard.dtype
+        solution = solution.affine(jnp.asarray(scale, dtype), jnp.asarray(centre, dtype))
     _report(solution)
     return solution
 
 
-def _check_coupling(coupling: Coupling, n_components: int) -> Coupling:
+def check_coupling(coupling: Coupling, n_components: int) -> Coupling:
+    """The coupling with its numbers checked."""
     if isinstance(coupling, Penalized):
         rho = check_number(coupling.rho, "rho")  # inf: Balanced() says what becomes of EM
         return Penalized(rho, check_sizes(coupling.sizes, n_components))
     if isinstance(coupling, Balanced):
         return Balanced(check_sizes(coupling.sizes, n_components))
     return coupling
-
-
-@dataclasses.dataclass(frozen=True)
-class _Program:
-    """What decides the compiled program."""
-
-    family: type[Family]
-    covariance: Any
-    initializer: Callable[..., Mixture]
-    n_components: int
-    n_init: int
-    has_prior: bool
 
 
 def _location(rows: np.ndarray, weights: np.ndarray | None) -> tuple[float, np.ndarray]:
@@ -160,53 +150,20 @@ def _location(rows: np.ndarray, weights: np.ndarray | None) -> tuple[float, np.n
 
 @functools.partial(jax.jit, static_argnums=0)
 def _best_of_starts(
-    program: _Program,
+    program: Program,
     problem: Problem,
     key: PRNGKeyArray,
     ridge: Array | float,
     solver: Solver,
     limits: Limits,
 ) -> Solution:
-    if program.has_prior:
-        strength = jnp.asarray(ridge, problem.x.dtype)
-        prior = program.family.weak_prior(*problem.rows(), strength)
-        problem = replace(problem, prior=prior)
+    problem = program.with_prior(problem, ridge)
 
     def run_one(start_key: PRNGKeyArray) -> Solution:
-        initial = program.initializer(
-            start_key,
-            problem,
-            n_components=program.n_components,
-            family=program.family,
-            covariance=program.covariance,
-        )
-        return run(Oracle(problem), solver, initial, limits)
+        return run(Oracle(problem), solver, program(start_key, problem), limits)
 
     solutions = jax.vmap(run_one)(jax.random.split(key, program.n_init))
-    return jax.tree.map(lambda leaf: leaf[_best(solutions)], solutions)
-
-
-def _best(solutions: Solution) -> Array:
-    """Index of the lowest objective among the least bad: healthy, then empty, then the rest."""
-    grade = jnp.maximum(solutions.status, Status.STALLED.code)
-    objective = jnp.where(jnp.isnan(solutions.objective), jnp.inf, solutions.objective)
-    return jnp.argmin(jnp.where(grade == jnp.min(grade), objective, jnp.inf))
-
-
-def _restore(solution: Solution, scale: float, centre: np.ndarray) -> Solution:
-    """The solution in the coordinates and units of the rows as they were given."""
-    mixture = solution.mixture
-    dtype = mixture.log_weights.dtype
-    components = mixture.components.affine(jnp.asarray(scale, dtype), jnp.asarray(centre, dtype))
-    stretch = jnp.asarray(len(centre) * np.log(scale), dtype)
-    return replace(
-        solution,
-        mixture=replace(mixture, components=components),
-        value=solution.value + stretch,
-        negative_log_likelihood=solution.negative_log_likelihood + stretch,
-        objective=solution.objective + stretch,
-        history=solution.history + stretch,
-    )
+    return jax.tree.map(lambda leaf: leaf[best_start(solutions)], solutions)
 
 
 def _report(solution: Solution) -> None:
