@@ -11,7 +11,6 @@ import numpy as np
 from jax import Array
 from jaxtyping import PRNGKeyArray
 
-from ._pytree import replace
 from .families import Gaussian
 from .families.base import Family
 from .initializers import kmeans_plus_plus

@@ -1,4 +1,4 @@
-"""What one start of a fit is, and which of several is kept: shared by `fit`, `fit_batch`, `select`."""
+"""What one start of a fit is, and which of several is kept."""
 
 import dataclasses
 from collections.abc import Callable

@@ -20,8 +20,10 @@ LAYERS = [
     {"oracle", "solution"},
     {"likelihood", "solvers", "initializers"},
     {"adjoints"},
-    {"solve"},
+    {"solve", "restarts"},
     {"fit"},
+    {"batch"},
+    {"selection"},
     {"plot"},
     {"cli"},
 ]

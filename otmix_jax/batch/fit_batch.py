@@ -150,11 +150,16 @@ def _run(task: _Task, ragged: Ragged, slice_lanes: int, progress: Progress) -> B
     with ThreadPoolExecutor(_threads()) as pool:
         parts = list(pool.map(work, slices))
     progress.close()
-    answer = _blank(task, ragged, parts[0][0] if parts else _shapes(task, ragged))
+    n_sets = len(ragged.status)
+    like = parts[0][0] if parts else _shapes(task, ragged)
+    answer = jax.tree.map(lambda s: _empty((n_sets, *s.shape[1:]), s.dtype), like)
     for (members, *_), (part, _) in zip(slices, parts, strict=True):
         for whole, leaf in zip(jax.tree.leaves(answer), jax.tree.leaves(part), strict=True):
             whole[ragged.position[members]] = leaf[: len(members)]
     solution, starts = jax.tree.map(jnp.asarray, answer)
+    # What could not be fitted says why; the rest of it stays NaN.
+    solution = replace(solution, status=jnp.maximum(solution.status, ragged.status))
+    starts = replace(starts, status=jnp.maximum(starts.status, ragged.status[:, None]))
     return Batch(solution, starts, jnp.asarray(float(sum(spent for _, spent in parts))))
 
 
@@ -163,10 +168,10 @@ def _threads() -> int:
     return min(8, os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
 
 
-def _block(size: int, n_lanes: int) -> int:
+def block_size(size: int, n_lanes: int) -> int:
     """Lanes that advance together: what stays in a core's cache; on an accelerator, all of them."""
     fits = n_lanes if jax.default_backend() != "cpu" else int(np.clip(8192 // size, 8, 128))
-    return min(fits, 1 << (n_lanes - 1).bit_length())
+    return fits if n_lanes > 4 * fits else min(fits, 8)
 
 
 def _slices(sizes: np.ndarray, n_init: int, slice_lanes: int) -> list[tuple[np.ndarray, int, int]]:
@@ -198,28 +203,28 @@ def _solve_slice(
     scale[: len(members)], centre[: len(members)] = ragged.scale[members], ragged.centre[members]
     position = np.zeros(places, np.int32)
     position[: len(members)] = ragged.position[members]
-    problems = _problems(task.program, task.template, x, weights, task.strength)
-    which = np.repeat(np.arange(places, dtype=np.int32), n_init)
-    lanes = Lanes(problems, which, np.int32(len(members) * n_init))
+    problems = stacked(task.program, task.template, x, weights, task.strength)
+    which = jnp.repeat(jnp.arange(places), n_init)
+    lanes = Lanes(problems, which, jnp.asarray(len(members) * n_init))
     shift = scale.astype(x.dtype), centre.astype(x.dtype)
     seeds = _seeds(task, position, shift)
-    make = task.program if task.initial is None else _given
-    solutions, computed = run_lanes(
+    make = task.program if task.initial is None else given
+    _, solutions, computed = run_lanes(
         make,
         lanes,
         seeds,
         task.solver,
         task.limits,
         stride=STRIDE,
-        block=_block(size, len(members) * n_init),
+        block=block_size(size, len(members) * n_init),
         on_round=progress.slice(len(members) * n_init),
     )
     return jax.device_get(_choose(task.program, solutions, *shift)), computed
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _problems(
-    program: Program, template: Problem, x: Array, weights: Array, strength: float
+def stacked(
+    program: Program, template: Problem, x: Array, weights: Array, strength: Array | float
 ) -> Problem:
     """The problems with leading axis p, each with the prior of its own rows."""
 
@@ -230,7 +235,8 @@ def _problems(
     return jax.vmap(one)(x, weights)
 
 
-def _given(seed: Mixture, problem: Problem) -> Mixture:
+def given(seed: Mixture, problem: Problem) -> Mixture:
+    """The start that is the seed itself."""
     return jax.tree.map(lambda leaf: leaf.astype(problem.x.dtype), seed)
 
 
@@ -247,7 +253,7 @@ def _standardised(mixture: Mixture, scale: Array, centre: Array) -> Mixture:
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _lane_keys(key: PRNGKeyArray, position: Array, n_init: int) -> PRNGKeyArray:
+def _lane_keys(key: PRNGKeyArray, position: Array, n_init: int) -> Array:
     own = jax.vmap(lambda number: jax.random.fold_in(key, number))(position)
     return jax.vmap(lambda one: jax.random.split(one, n_init))(own).reshape(-1)
 
@@ -275,21 +281,12 @@ def _choose(
     return jax.vmap(one)(by_problem, scale, centre)
 
 
-def _blank(task: _Task, ragged: Ragged, like: Any) -> tuple[Solution, Starts]:
-    """NumPy arrays for the answers: NaN, and the status of what cannot be fitted."""
-    n_sets = len(ragged.status)
-    solution, starts = jax.tree.map(lambda s: _empty((n_sets, *s.shape[1:]), s.dtype), like)
-    each = np.repeat(ragged.status[:, None], task.program.n_init, axis=1)
-    status = ragged.status.copy()
-    return replace(solution, status=status), replace(starts, status=each)
-
-
 def _shapes(task: _Task, ragged: Ragged) -> Any:
     """The shapes of a slice of one problem, where there is none to look at."""
     rows = np.zeros((1, task.program.n_components, ragged.rows.shape[1]), ragged.rows.dtype)
 
     def one(x: Array, weights: Array, scale: Array, centre: Array) -> tuple[Solution, Starts]:
-        problems = _problems(task.program, task.template, x, weights, task.strength)
+        problems = stacked(task.program, task.template, x, weights, task.strength)
         problem = jax.tree.map(lambda leaf: leaf[0], problems)
         start = task.program(task.key, problem)
         solution = run(Oracle(problem), task.solver, start, task.limits)

@@ -148,7 +148,7 @@ def run_lanes(
     stride: int,
     block: int,
     on_round: Callable[[int], Any] = lambda live: None,
-) -> tuple[Solution, int]:
+) -> tuple[Carry, Solution, int]:
     """All lanes to their end.
 
     Args:
@@ -162,7 +162,7 @@ def run_lanes(
         on_round: called with the number of lanes that still run.
 
     Returns:
-        The solutions with leading axis l, and how many steps of lanes were computed.
+        The last state and the solutions with leading axis l, and the steps of lanes computed.
     """
     carry = begin(make, lanes, seeds, solver, limits, block)
     live, computed = 1, 0
@@ -170,4 +170,4 @@ def run_lanes(
         carry, still, spent = advance_round(lanes, carry, solver, limits, stride, block)
         live, computed = int(still), computed + int(spent)
         on_round(live)
-    return end(lanes, carry, solver, block), computed
+    return carry, end(lanes, carry, solver, block), computed

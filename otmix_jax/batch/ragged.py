@@ -42,9 +42,12 @@ class Ragged:
         return np.diff(self.offsets)
 
 
-def _arrays(x: Any) -> list[np.ndarray]:
+def _arrays(x: Any) -> tuple[list[np.ndarray], int]:
+    """The data sets, and how many columns they have; 1 where nothing says it."""
     if isinstance(x, Tracer):
-        raise TypeError("fit_batch cannot be traced: inside jit or grad use vmap of otmix_jax.solve")
+        raise TypeError(
+            "fit_batch cannot be traced: inside jit or grad use vmap of otmix_jax.solve"
+        )
     if not isinstance(x, Sequence):
         x = np.asarray(x)
         if x.ndim != 3:
@@ -63,7 +66,7 @@ def _arrays(x: Any) -> list[np.ndarray]:
                 f"x[{number}] has {rows.shape[1]} columns, x[0] has {arrays[0].shape[1]}: "
                 "all data sets of a batch need the same ones"
             )
-    return arrays
+    return arrays, (arrays[0].shape[1] if arrays else getattr(x, "shape", (1,))[-1])
 
 
 def _weights(sample_weight: Any, arrays: list[np.ndarray]) -> np.ndarray:
@@ -84,11 +87,9 @@ def _weights(sample_weight: Any, arrays: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.zeros(0), *weights])
 
 
-def _floating(arrays: list[np.ndarray]) -> np.ndarray:
+def _floating(arrays: list[np.ndarray], width: int) -> np.ndarray:
     """The rows of all data sets: float32 if all of them are, else float64."""
-    if not arrays:
-        return np.zeros((0, 1))
-    rows = np.concatenate(arrays)
+    rows = np.concatenate(arrays) if arrays else np.zeros((0, width))
     return rows if rows.dtype in (np.float32, np.float64) else rows.astype(np.float64)
 
 
@@ -130,9 +131,9 @@ def read(x: Any, sample_weight: Any, *, n_components: int, standardise: bool) ->
         ValueError: where shapes or types do not fit; never for the values of one data set.
         TypeError: for a traced x.
     """
-    arrays = _arrays(x)
+    arrays, width = _arrays(x)
     n_sets = len(arrays)
-    rows, weights = _floating(arrays), _weights(sample_weight, arrays)
+    rows, weights = _floating(arrays, width), _weights(sample_weight, arrays)
     owner = np.repeat(np.arange(n_sets), [len(one) for one in arrays])
     status = _diagnose(rows, weights, owner, n_sets, n_components)
     kept = (status == Status.CONVERGED.code)[owner] & (weights > 0)
