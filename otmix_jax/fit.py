@@ -11,11 +11,13 @@ import numpy as np
 from jax import Array
 from jaxtyping import PRNGKeyArray
 
+from ._pytree import replace
 from .families import Gaussian
 from .families.base import Family
 from .initializers import kmeans_plus_plus
 from .mixture import Mixture
 from .oracle import Oracle
+from .priors import Prior
 from .problem import Problem
 from .restarts import Program, best_start
 from .solution import Solution
@@ -62,6 +64,9 @@ def fit(
     tolerance: float = 1e-8,
     max_steps: int = 2000,
     ridge: float = 1e-6,
+    prior: Prior | None = None,
+    initial: Mixture | None = None,
+    learn_weights: bool | None = None,
 ) -> Solution:
     """Fits a mixture: `n_init` starts as one vmapped computation, the best of which is kept.
 
@@ -82,6 +87,10 @@ def fit(
         max_steps: see `solve`.
         ridge: strength of the weak prior on covariances (`families.Ridge`), relative to the
             data's own spread, so that units do not matter; 0 for none.
+        prior: on proportions, means and covariances, in the units of x (`priors.Prior`).
+        initial: a mixture to start from, in the units of x, such as an earlier answer; then there
+            is one start and no draw. Its components may be `families.Frozen`.
+        learn_weights: False holds the proportions of the start; see `Problem`.
 
     Returns:
         The `Solution` with the lowest objective among the healthy starts, in the coordinates and
@@ -104,25 +113,30 @@ def fit(
     rows = check_rows(x)
     weights = check_sample_weight(sample_weight, len(rows))
     count = check_components(n_components, weights, len(rows))
-    starts = check_count(n_init, "n_init")
+    starts = 1 if initial is not None else check_count(n_init, "n_init")
     steps = check_count(max_steps, "max_steps", least=0)
     strength = check_number(ridge, "ridge")
     tolerance = check_number(tolerance, "tolerance")
     seed = jax.random.key(key) if isinstance(key, int | np.integer) else key
 
     program = Program(family, covariance, initializer, count, starts, strength > 0)
-    scale, centre = _location(rows, weights) if family.equivariant else (1.0, np.zeros(()))
+    scale, centre = location(rows, weights) if family.equivariant else (1.0, np.zeros(()))
     # Centred before the cast: what a shift costs in digits is lost in x, not here.
     standard = jnp.asarray(((rows - centre) / scale).astype(rows.dtype))
     entropy, coupling = check_epsilon(epsilon), check_coupling(coupling, count)
     if entropy == 0 and not coupling.free:
         raise ValueError("epsilon=0 goes with SemiRelaxed() alone: use a small epsilon")
-    problem = Problem(standard, weights, entropy, coupling).checked()
+    if family.equivariant:
+        prior = prior and prior.standardised(scale, centre)
+        initial = initial and initial.affine(1 / scale, -centre / scale)
+    problem = Problem(standard, weights, entropy, coupling, prior, learn_weights).checked()
     limits = Limits(tolerance, steps, history_size=2001)
-    solution = _best_of_starts(program, problem, seed, strength, solver, limits)
+    solution = _best_of_starts(program, problem, seed, strength, solver, limits, initial)
     if family.equivariant:
         dtype = standard.dtype
         solution = solution.affine(jnp.asarray(scale, dtype), jnp.asarray(centre, dtype))
+        extra = prior.stretch(count, len(centre) * np.log(scale)) if prior else 0.0
+        solution = replace(solution, objective=solution.objective + extra)
     _report(solution)
     return solution
 
@@ -137,7 +151,7 @@ def check_coupling(coupling: Coupling, n_components: int) -> Coupling:
     return coupling
 
 
-def _location(rows: np.ndarray, weights: np.ndarray | None) -> tuple[float, np.ndarray]:
+def location(rows: np.ndarray, weights: np.ndarray | None) -> tuple[float, np.ndarray]:
     """A power of two near the rows' largest deviation (dividing by it is exact), and their mean."""
     wide = rows.astype(np.float64)
     centre = np.average(wide, axis=0, weights=weights)
@@ -155,11 +169,14 @@ def _best_of_starts(
     ridge: Array | float,
     solver: Solver,
     limits: Limits,
+    initial: Mixture | None,
 ) -> Solution:
     problem = program.with_prior(problem, ridge)
 
     def run_one(start_key: PRNGKeyArray) -> Solution:
-        return run(Oracle(problem), solver, program(start_key, problem), limits)
+        first = program(start_key, problem) if initial is None else initial
+        first = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(problem.x.dtype), first)
+        return run(Oracle(problem), solver, first, limits)
 
     solutions = jax.vmap(run_one)(jax.random.split(key, program.n_init))
     return jax.tree.map(lambda leaf: leaf[best_start(solutions)], solutions)

@@ -11,6 +11,7 @@ from jaxtyping import Int, PRNGKeyArray
 from ._pytree import replace
 from .families.base import Family
 from .mixture import Mixture
+from .priors import split
 from .problem import Problem
 from .solution import Solution
 from .status import Status
@@ -29,10 +30,13 @@ class Program:
 
     def with_prior(self, problem: Problem, strength: Array | float) -> Problem:
         """The problem with the family's weak prior, scaled by its rows."""
-        if not self.has_prior:
+        prior = split(problem.prior)
+        if not self.has_prior or prior.covariance is not None:
             return problem
         strength = jnp.asarray(strength, problem.x.dtype)
-        return replace(problem, prior=self.family.weak_prior(*problem.rows(), strength))
+        weak = self.family.weak_prior(*problem.rows(), strength)
+        given = problem.prior is not None
+        return replace(problem, prior=replace(prior, covariance=weak) if given else weak)
 
     def __call__(self, key: PRNGKeyArray, problem: Problem) -> Mixture:
         """The first mixture of one start."""

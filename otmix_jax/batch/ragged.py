@@ -160,7 +160,7 @@ def ladder(sizes: np.ndarray) -> np.ndarray:
 
 
 def buckets(sizes: np.ndarray, n_init: int) -> np.ndarray:
-    """The padded size of each data set: steps of the ladder, where few need one the next instead."""
+    """The padded size of each data set: a step of the ladder, or the next where few need it."""
     padded = ladder(sizes)
     steps = np.unique(padded)
     for small, large in zip(steps[:-1], steps[1:], strict=True):

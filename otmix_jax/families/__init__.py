@@ -8,4 +8,5 @@ from .covariance import Full as Full
 from .covariance import Ridge as Ridge
 from .covariance import Spherical as Spherical
 from .covariance import Tied as Tied
+from .frozen import Frozen as Frozen
 from .gaussian import Gaussian as Gaussian
