@@ -65,7 +65,7 @@ class NormalMean:
 
     def penalty(self, components: Any) -> Float[Array, ""]:
         """What it adds to the objective, up to a constant."""
-        return self.strength * jnp.sum(components.cost(jnp.asarray(self.centre)[None]))
+        return jnp.asarray(self.strength) * jnp.sum(components.cost(jnp.asarray(self.centre)[None]))
 
 
 @pytree

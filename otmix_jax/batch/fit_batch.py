@@ -245,11 +245,9 @@ def _seeds(task: _Task, position: np.ndarray, shift: tuple[np.ndarray, np.ndarra
     if task.initial is None:
         return _lane_keys(task.key, position, task.program.n_init)
     mine = jax.tree.map(lambda leaf: jnp.asarray(leaf)[position], task.initial)
-    return jax.vmap(_standardised)(mine, *shift) if task.program.family.equivariant else mine
-
-
-def _standardised(mixture: Mixture, scale: Array, centre: Array) -> Mixture:
-    return replace(mixture, components=mixture.components.affine(1 / scale, -centre / scale))
+    if not task.program.family.equivariant:
+        return mine
+    return jax.vmap(lambda m, scale, centre: m.affine(1 / scale, -centre / scale))(mine, *shift)
 
 
 @functools.partial(jax.jit, static_argnums=2)

@@ -97,12 +97,12 @@ class Gaussian(Family):
         parts = split(prior)
         if parts.mean is not None:
             statistics, mass = parts.mean.observe(self, statistics, mass)
-        prior = parts.covariance
-        if prior is None:
+        ridge = parts.covariance
+        if ridge is None:
             zero = jnp.zeros((), self.mean.dtype)
-            prior = Ridge(zero, jnp.ones_like(self.mean[0]))
+            ridge = Ridge(zero, jnp.ones_like(self.mean[0]))
         shift = safe_divide(statistics.first, mass[:, None])
-        covariance = self.covariance.maximize(statistics.second, shift, mass, prior)
+        covariance = self.covariance.maximize(statistics.second, shift, mass, ridge)
         return replace(self, mean=self.mean + shift, covariance=covariance)
 
     def penalty(self, prior: Ridge | Prior | None) -> Float[Array, ""] | float:

@@ -46,7 +46,8 @@ class EM(Solver):
                 "the proportions, so the blocks (plan, proportions) are stuck where they start. "
                 "Use SemiRelaxed() or Penalized(rho), or leave learn_weights=None."
             )
-        if oracle.prior_on_weights and not oracle.is_likelihood:
+        learned = oracle.problem.weights_are_learned
+        if learned and oracle.prior_on_weights and not oracle.is_likelihood:
             raise ValueError(
                 "EM learns proportions under a Dirichlet prior only in maximum likelihood "
                 "(epsilon=None, SemiRelaxed()): use the Gradient solver"
