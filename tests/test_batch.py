@@ -162,6 +162,18 @@ def test_progress(capsys):
     assert capsys.readouterr().err.endswith("4 of 4 starts done\n")
 
 
+def test_an_interrupt_ends_all_slices():
+    calls = []
+
+    def interrupt(done, total):
+        calls.append((done, total))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        om.fit_batch(ragged_list([60] * 9), 3, key=0, n_init=2, slice_lanes=4, progress=interrupt)
+    assert len(calls) < 9
+
+
 @pytest.mark.parametrize(
     ("x", "weights", "message"),
     [

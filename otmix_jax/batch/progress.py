@@ -16,7 +16,7 @@ class Progress:
 
     def __init__(self, show: Callable[[int, int], Any] | None, total: int):
         self._show, self._total, self._done = show, total, 0
-        self._lock = threading.Lock()
+        self._lock, self._stopped = threading.Lock(), False
 
     @classmethod
     def of(cls, request: bool | Callable[[int, int], Any], total: int) -> "Progress":
@@ -31,6 +31,8 @@ class Progress:
 
         def note(live: int) -> None:
             nonlocal before
+            if self._stopped:
+                raise RuntimeError("the batch was interrupted")
             with self._lock:
                 self._done += before - live
                 before = live
@@ -38,6 +40,10 @@ class Progress:
                     self._show(self._done, self._total)
 
         return note
+
+    def stop(self) -> None:
+        """Ends every slice at its next round."""
+        self._stopped = True
 
     def close(self) -> None:
         """Ends the line."""
