@@ -18,6 +18,13 @@ CENTRE = np.array([2.0, -1.0])
 VARIANCE = np.array([0.5, 2.0])
 
 
+LBFGS = optax.lbfgs()
+ONE_FAST = [
+    "full",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("tied", "diagonal", "spherical")),
+]
+
+
 def normal_inverse_wishart():
     return Prior(Ridge(jnp.asarray(NU), jnp.asarray(VARIANCE)), NormalMean(CENTRE, KAPPA))
 
@@ -64,6 +71,7 @@ def test_the_penalty_is_the_log_density_of_the_prior():
     np.testing.assert_allclose(gaps, gaps[0], rtol=1e-10)
 
 
+@pytest.mark.parametrize("structure", ONE_FAST)
 @pytest.mark.parametrize(
     "prior",
     [
@@ -150,8 +158,8 @@ def test_frozen_means_have_their_closed_form(blobs):
     assert solution.mixture.n_parameters == 3
 
 
-@pytest.mark.parametrize("part", ["mean", "covariance"])
-@pytest.mark.parametrize("weights", [None, False])
+@pytest.mark.parametrize("structure", ONE_FAST)
+@pytest.mark.parametrize(("part", "weights"), [("mean", None), ("covariance", False)])
 def test_frozen_parts_stay_and_em_meets_the_gradient_path(blobs, structure, part, weights):
     first = start(blobs, covariance=structure)
     initial = om.Mixture(first.log_weights, Frozen(first.components, **{part: True}))
@@ -170,9 +178,6 @@ def test_frozen_parts_stay_and_em_meets_the_gradient_path(blobs, structure, part
             np.testing.assert_allclose(solution.mixture.log_weights, first.log_weights, rtol=1e-14)
     assert abs(float(em.value) - float(lbfgs.value)) < 1e-9
     assert status(em) == "CONVERGED"
-
-
-LBFGS = optax.lbfgs()
 
 
 def test_the_derivative_with_frozen_means_is_that_of_the_answer(blobs):
