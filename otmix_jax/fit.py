@@ -1,6 +1,5 @@
 """The host edge: validates, standardises, restarts, solves, warns or raises."""
 
-import dataclasses
 import functools
 import warnings
 from collections.abc import Callable
@@ -19,7 +18,9 @@ from .families.base import Family
 from .initializers import kmeans_plus_plus
 from .mixture import Mixture
 from .oracle import Oracle
+from .priors import Prior
 from .problem import Problem
+from .restarts import Program, best_start
 from .solution import Solution
 from .solvers import EM, Solver
 from .solvers.driver import Limits, run
@@ -68,6 +69,9 @@ def fit(
     tolerance: float = 1e-8,
     max_steps: int = 2000,
     ridge: float = 1e-6,
+    prior: Prior | None = None,
+    initial: Mixture | None = None,
+    learn_weights: bool | None = None,
     engine: Engine | None = None,
 ) -> Solution:
     """Fits a mixture: `n_init` starts as one vmapped computation, the best of which is kept.
@@ -89,6 +93,10 @@ def fit(
         max_steps: see `solve`.
         ridge: strength of the weak prior on covariances (`families.Ridge`), relative to the
             data's own spread, so that units do not matter; 0 for none.
+        prior: on proportions, means and covariances, in the units of x (`priors.Prior`).
+        initial: a mixture to start from, in the units of x, such as an earlier answer; then there
+            is one start and no draw. Its components may be `families.Frozen`.
+        learn_weights: False holds the proportions of the start; see `Problem`.
         engine: how a pass over the rows is made; None chooses by shape (see `explain`).
 
     Returns:
@@ -112,27 +120,39 @@ def fit(
     rows = check_rows(x)
     weights = check_sample_weight(sample_weight, len(rows))
     count = check_components(n_components, weights, len(rows))
-    starts = check_count(n_init, "n_init")
+    starts = 1 if initial is not None else check_count(n_init, "n_init")
     steps = check_count(max_steps, "max_steps", least=0)
     strength = check_number(ridge, "ridge")
     tolerance = check_number(tolerance, "tolerance")
     seed = jax.random.key(key) if isinstance(key, int | np.integer) else key
 
-    program = _Program(family, covariance, initializer, count, starts, strength > 0)
-    entropy, coupling = check_epsilon(epsilon), _check_coupling(coupling, count)
+    program = Program(family, covariance, initializer, count, starts, strength > 0)
+    entropy, coupling = check_epsilon(epsilon), check_coupling(coupling, count)
     if entropy == 0 and not coupling.free:
         raise ValueError("epsilon=0 goes with SemiRelaxed() alone: use a small epsilon")
-    problem = Problem(rows, weights, entropy, coupling)
-    frame = _frame(rows, weights) if family.equivariant else None
-    problem = (problem if frame is None else _standardised(problem, frame)).checked()
     limits = Limits(tolerance, steps, history_size=2001)
-    solution = _best_of_starts(program, problem, seed, strength, solver, limits, engine)
-    solution = solution if frame is None else _restore(solution, frame)
+    problem = Problem(rows, weights, entropy, coupling, prior=prior, learn_weights=learn_weights)
+    if not family.equivariant:
+        arguments = problem.checked(), seed, strength, solver, limits, engine, initial
+        solution = _best_of_starts(program, *arguments)
+        _report(solution)
+        return solution
+    scale, centre = location(rows, weights)
+    problem = _standardised(problem, scale, centre).checked()
+    initial = initial and initial.affine(1 / scale, -centre / scale)
+    arguments = problem, seed, strength, solver, limits, engine, initial
+    dtype = problem.x.dtype
+    solution = _best_of_starts(program, *arguments).affine(
+        jnp.asarray(scale, dtype), jnp.asarray(centre, dtype)
+    )
+    extra = prior.stretch(count, len(centre) * np.log(scale)) if prior else 0.0
+    solution = replace(solution, objective=solution.objective + extra)
     _report(solution)
     return solution
 
 
-def _check_coupling(coupling: Coupling, n_components: int) -> Coupling:
+def check_coupling(coupling: Coupling, n_components: int) -> Coupling:
+    """The coupling with its numbers checked."""
     if isinstance(coupling, Penalized):
         rho = check_number(coupling.rho, "rho")  # inf: Balanced() says what becomes of EM
         return Penalized(rho, check_sizes(coupling.sizes, n_components))
@@ -141,120 +161,55 @@ def _check_coupling(coupling: Coupling, n_components: int) -> Coupling:
     return coupling
 
 
-@dataclasses.dataclass(frozen=True)
-class _Program:
-    """What decides the compiled program."""
-
-    family: type[Family]
-    covariance: Any
-    initializer: Callable[..., Mixture]
-    n_components: int
-    n_init: int
-    has_prior: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class _Frame:
-    """x = scale * standard + centre."""
-
-    scale: float
-    centre: np.ndarray
-
-
-def _frame(rows: np.ndarray, weights: np.ndarray | None) -> _Frame:
+def location(rows: np.ndarray, weights: np.ndarray | None) -> tuple[float, np.ndarray]:
     """A power of two near the rows' largest deviation (dividing by it is exact), and their mean.
 
     In slices: no second copy of the rows.
     """
     slices = [slice(i, i + 65_536) for i in range(0, len(rows), 65_536)]
-    total = len(rows) if weights is None else weights.sum()
-    centre = (
-        sum(
-            rows[part].sum(axis=0, dtype=np.float64)
-            if weights is None
-            else weights[part] @ rows[part]
-            for part in slices
-        )
-        / total
-    )
-    centre = np.asarray(centre, rows.dtype)
+    a = np.broadcast_to(1.0, len(rows)) if weights is None else weights
+    total = sum(a[part] @ rows[part].astype(np.float64) for part in slices)
+    centre = (total / a.sum()).astype(rows.dtype)
     # The largest deviation, not the root mean square: squares over- or underflow beyond 1e154.
-    largest = max(_largest(rows[part] - centre, weights, part) for part in slices)
-    return _Frame(2.0 ** np.round(np.log2(largest)) if largest > 0 else 1.0, centre)
+    largest = max(np.abs(rows[part] - centre)[a[part] > 0].max(initial=0) for part in slices)
+    return (float(2.0 ** np.round(np.log2(largest))) if largest > 0 else 1.0), centre
 
 
-def _largest(centred: np.ndarray, weights: np.ndarray | None, part: slice) -> float:
-    centred = centred if weights is None else centred[weights[part] > 0]
-    return float(np.abs(centred).max(initial=0))
-
-
-def _standardised(problem: Problem, frame: _Frame) -> Problem:
+def _standardised(problem: Problem, scale: float, centre: np.ndarray) -> Problem:
     """The problem in the frame: read so by the engine, or made so where a cast copies anyway.
 
     Centred before the cast: what a shift costs in digits is lost in x, not here.
     """
     x = np.asarray(problem.x)
+    prior = problem.prior and problem.prior.standardised(scale, centre)
     if jax.dtypes.canonicalize_dtype(x.dtype) == x.dtype:
-        return replace(problem, origin=frame.centre, unit=frame.scale)
-    return replace(problem, x=(x - frame.centre) / frame.scale)
+        return replace(problem, origin=centre, unit=scale, prior=prior)
+    return replace(problem, x=(x - centre) / scale, prior=prior)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _best_of_starts(
-    program: _Program,
+    program: Program,
     problem: Problem,
     key: PRNGKeyArray,
     ridge: Array | float,
     solver: Solver,
     limits: Limits,
     engine: Engine | None,
+    initial: Mixture | None,
 ) -> Solution:
     """Starts on few rows run side by side; on many, which fill the machine, one by one."""
-    if program.has_prior:
-        rows = problem.rows()
-        standard = rows.read(rows.x, rows.weight)
-        strength = jnp.asarray(ridge, problem.x.dtype)
-        prior = program.family.weak_prior(standard, rows.weight, strength)
-        problem = replace(problem, prior=prior)
+    problem = program.with_prior(problem, ridge)
 
     def run_one(start_key: PRNGKeyArray) -> Solution:
-        initial = program.initializer(
-            start_key,
-            problem,
-            n_components=program.n_components,
-            family=program.family,
-            covariance=program.covariance,
-        )
-        return run(Oracle(problem, engine), solver, initial, limits)
+        first = program(start_key, problem) if initial is None else initial
+        first = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(problem.x.dtype), first)
+        return run(Oracle(problem, engine), solver, first, limits)
 
     in_turn = problem.x.size > SIDE_BY_SIDE or program.n_init == 1
     each = functools.partial(jax.lax.map, run_one) if in_turn else jax.vmap(run_one)
     solutions = each(jax.random.split(key, program.n_init))
-    return jax.tree.map(lambda leaf: leaf[_best(solutions)], solutions)
-
-
-def _best(solutions: Solution) -> Array:
-    """Index of the lowest objective among the least bad: healthy, then empty, then the rest."""
-    grade = jnp.maximum(solutions.status, Status.STALLED.code)
-    objective = jnp.where(jnp.isnan(solutions.objective), jnp.inf, solutions.objective)
-    return jnp.argmin(jnp.where(grade == jnp.min(grade), objective, jnp.inf))
-
-
-def _restore(solution: Solution, frame: _Frame) -> Solution:
-    """The solution in the coordinates and units of the rows as they were given."""
-    mixture = solution.mixture
-    dtype = mixture.log_weights.dtype
-    scale, centre = jnp.asarray(frame.scale, dtype), jnp.asarray(frame.centre, dtype)
-    components = mixture.components.affine(scale, centre)
-    stretch = jnp.asarray(len(frame.centre) * np.log(frame.scale), dtype)
-    return replace(
-        solution,
-        mixture=replace(mixture, components=components),
-        value=solution.value + stretch,
-        negative_log_likelihood=solution.negative_log_likelihood + stretch,
-        objective=solution.objective + stretch,
-        history=solution.history + stretch,
-    )
+    return jax.tree.map(lambda leaf: leaf[best_start(solutions)], solutions)
 
 
 def _report(solution: Solution) -> None:

@@ -79,6 +79,11 @@ class Mixture:
         labels = jax.random.categorical(label_key, self.log_weights, shape=(n,))
         return self.components.sample(row_key, labels)
 
+    def affine(self, scale: Any, shift: Any) -> "Mixture":
+        """The law of `scale * X + shift`, scale > 0, for families that are closed under it."""
+        scale, shift = (jnp.asarray(a, self.log_weights.dtype) for a in (scale, shift))
+        return replace(self, components=self.components.affine(scale, shift))
+
     def constrain(self, coordinates: dict) -> "Mixture":
         """The mixture at unconstrained `coordinates` about this one; zeros give this one."""
         moved = self.log_weights + coordinates["log_weights"]

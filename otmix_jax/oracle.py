@@ -7,6 +7,7 @@ from jaxtyping import Float, PyTree
 from ._pytree import pytree, replace, static
 from .engine import Columns, Engine, choose
 from .mixture import Mixture
+from .priors import split
 from .problem import Problem
 from .transport.couplings import SemiRelaxed
 from .transport.plan import RowsProblem
@@ -80,7 +81,19 @@ class Oracle:
 
     def penalty(self, mixture: Mixture) -> Float[Array, ""] | float:
         """The prior's share of the objective."""
-        return mixture.components.penalty(self.problem.prior)
+        penalty = mixture.components.penalty(self.problem.prior)
+        weights = split(self.problem.prior).weights
+        return penalty if weights is None else penalty + weights.penalty(mixture.log_weights)
+
+    @property
+    def prior_on_weights(self) -> bool:
+        """Whether a prior holds the proportions, known when compiling."""
+        return split(self.problem.prior).weights is not None
+
+    def proportions(self, mass: Float[Array, " k"]) -> Float[Array, " k"]:
+        """The proportions, up to their sum, that are best for the plan's sizes."""
+        weights = split(self.problem.prior).weights
+        return mass if weights is None else weights.maximize(mass)
 
     def value(self, mixture: Mixture, start: Array | None = None) -> Float[Array, ""]:
         """The transport value, in nats; its derivative is taken in the same pass."""

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from ._pytree import pytree
+from ._pytree import pytree, replace
 from .mixture import Mixture
 
 
@@ -65,3 +65,17 @@ class Solution:
         """BIC in scikit-learn's sign (lower is better): -2 log-likelihood + parameters log n."""
         parameters = self.mixture.n_parameters
         return -2 * self.log_likelihood(total_weight) + parameters * jnp.log(total_weight)
+
+    def affine(self, scale: Float[Array, ""], shift: Float[Array, " d"]) -> "Solution":
+        """The solution of the same problem for the rows `scale * x + shift`, scale > 0."""
+        mixture = self.mixture
+        components = mixture.components.affine(scale, shift)
+        stretch = shift.shape[0] * jnp.log(scale)
+        return replace(
+            self,
+            mixture=replace(mixture, components=components),
+            value=self.value + stretch,
+            negative_log_likelihood=self.negative_log_likelihood + stretch,
+            objective=self.objective + stretch,
+            history=self.history + stretch,
+        )

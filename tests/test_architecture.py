@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "otmix_jax"
 # Lowest first. A module may import from lower layers, and from its own folder or file.
 LAYERS = [
     {"_pytree", "_numerics", "_typing", "_version", "status", "validation", "datasets"},
-    {"_rows"},
+    {"_rows", "priors"},
     {"families"},
     {"engine"},
     {"transport"},
@@ -20,8 +20,10 @@ LAYERS = [
     {"oracle", "solution"},
     {"likelihood", "solvers", "initializers", "explain"},
     {"adjoints"},
-    {"solve"},
+    {"solve", "restarts"},
     {"fit"},
+    {"batch"},
+    {"selection"},
     {"plot"},
     {"cli"},
 ]

@@ -8,5 +8,6 @@ from .covariance import Full as Full
 from .covariance import Ridge as Ridge
 from .covariance import Spherical as Spherical
 from .covariance import Tied as Tied
+from .frozen import Frozen as Frozen
 from .gaussian import Gaussian as Gaussian
 from .natural import NaturalForm as NaturalForm

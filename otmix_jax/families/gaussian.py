@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, PRNGKeyArray, PyTree
 
 from .._numerics import matmul, safe_divide
 from .._pytree import pytree, replace
+from ..priors import Prior, split
 from .base import Family
 from .covariance import STRUCTURES, CentredSums, Covariance, Full, Ridge
 from .natural import NaturalForm
@@ -122,19 +123,25 @@ class Gaussian(Family):
         return NaturalGaussian(coefficients, centre, shift, self.covariance)
 
     def maximize(
-        self, statistics: Moments, mass: Float[Array, " k"], prior: Ridge | None = None
+        self, statistics: Moments, mass: Float[Array, " k"], prior: Ridge | Prior | None = None
     ) -> "Gaussian":
         """Means, then covariances about the *new* means: the note's (3.5) and (3.4), corrected."""
-        if prior is None:
+        parts = split(prior)
+        if parts.mean is not None:
+            statistics, mass = parts.mean.observe(self, statistics, mass)
+        ridge = parts.covariance
+        if ridge is None:
             zero = jnp.zeros((), self.mean.dtype)
-            prior = Ridge(zero, jnp.ones_like(self.mean[0]))
+            ridge = Ridge(zero, jnp.ones_like(self.mean[0]))
         shift = safe_divide(statistics.first, mass[:, None])
-        covariance = self.covariance.maximize(statistics.second, shift, mass, prior)
+        covariance = self.covariance.maximize(statistics.second, shift, mass, ridge)
         return replace(self, mean=self.mean + shift, covariance=covariance)
 
-    def penalty(self, prior: Ridge | None) -> Float[Array, ""] | float:
-        """The ridge's share of the objective; 0 without one."""
-        return 0.0 if prior is None else self.covariance.penalty(prior)
+    def penalty(self, prior: Ridge | Prior | None) -> Float[Array, ""] | float:
+        """The priors' share of the objective, on means and covariances; 0 without one."""
+        parts = split(prior)
+        ridge = 0.0 if parts.covariance is None else self.covariance.penalty(parts.covariance)
+        return ridge if parts.mean is None else ridge + parts.mean.penalty(self)
 
     def constrain(self, coordinates: PyTree) -> "Gaussian":
         """Means move in units of their own covariance factor, factors by a right multiplication.

@@ -46,6 +46,12 @@ class EM(Solver):
                 "the proportions, so the blocks (plan, proportions) are stuck where they start. "
                 "Use SemiRelaxed() or Penalized(rho), or leave learn_weights=None."
             )
+        learned = oracle.problem.weights_are_learned
+        if learned and oracle.prior_on_weights and not oracle.is_likelihood:
+            raise ValueError(
+                "EM learns proportions under a Dirichlet prior only in maximum likelihood "
+                "(epsilon=None, SemiRelaxed()): use the Gradient solver"
+            )
         plan = oracle.evaluate(mixture)
         objective = plan.value + oracle.penalty(mixture)
         healthy = jnp.isfinite(objective) & all_finite((plan.statistics, plan.g))
@@ -58,7 +64,9 @@ class EM(Solver):
         mixture, plan, before = state.current, state.plan, state.progress
         components = mixture.components.maximize(plan.statistics, plan.mass, oracle.problem.prior)
         learned = oracle.problem.weights_are_learned
-        log_weights = safe_log(normalize(plan.mass)) if learned else mixture.log_weights
+        log_weights = (
+            safe_log(normalize(oracle.proportions(plan.mass))) if learned else mixture.log_weights
+        )
         new = Mixture(log_weights, components)
         new_plan = oracle.evaluate(new, start=plan.g)
         objective = new_plan.value + oracle.penalty(new)
