@@ -3,6 +3,7 @@
 from . import adjoints as adjoints
 from . import datasets as datasets
 from . import families as families
+from . import inference as inference
 from . import initializers as initializers
 from . import solvers as solvers
 from . import transport as transport
@@ -10,6 +11,7 @@ from ._version import __version__ as __version__
 from .fit import ConvergenceWarning as ConvergenceWarning
 from .fit import FitError as FitError
 from .fit import fit as fit
+from .inference import standard_errors as standard_errors
 from .likelihood import negative_log_likelihood as negative_log_likelihood
 from .mixture import Mixture as Mixture
 from .problem import Problem as Problem

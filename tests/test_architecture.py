@@ -21,11 +21,21 @@ LAYERS = [
     {"likelihood", "solvers", "initializers"},
     {"adjoints"},
     {"solve"},
+    {"inference"},
     {"fit"},
     {"plot"},
     {"cli"},
 ]
-ABSTRACT = {"engine", "solvers", "adjoints", "oracle", "mixture", "problem", "solution"}
+ABSTRACT = {
+    "engine",
+    "solvers",
+    "adjoints",
+    "oracle",
+    "mixture",
+    "problem",
+    "solution",
+    "inference",
+}
 """Parts that must not name a concrete family."""
 
 
