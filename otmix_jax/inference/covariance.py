@@ -71,8 +71,8 @@ class ParameterCovariance:
             >>> x = om.datasets.old_faithful().x
             >>> mixture = om.fit(x, 2, key=0).mixture
             >>> covariance = om.inference.parameter_covariance(mixture, x)
-            >>> gap = covariance.delta(lambda m: abs(m.components.mean[0, 0] - m.components.mean[1, 0]))
-            >>> f"{gap.value:.2f} minutes, +- {gap.standard_error:.2f}"
+            >>> ratio = covariance.delta(lambda m: m.weights[0] / m.weights[1])
+            >>> f"{ratio.value:.2f} +- {ratio.standard_error:.2f}"
             '2.25 minutes, +- 0.04'
         """
         value = function(self.mixture)
