@@ -161,10 +161,10 @@ def test_ellipses():
     offset = ellipses.outline(7)[0] - x.mean(axis=0)
     form = np.einsum("nd,de,ne->n", offset, np.linalg.inv(np.cov(x.T, bias=True) / 80), offset)
     np.testing.assert_allclose(form, scipy.stats.chi2.ppf(0.9, 2), rtol=1e-8)
-    for degrees in (1, 2, 5, 40):
-        for level in (0.01, 0.5, 0.95, 0.9999):
-            ours = inference.ellipses.chi_squared_quantile(level, degrees)
-            np.testing.assert_allclose(ours, scipy.stats.chi2.ppf(level, degrees), rtol=1e-9)
+    levels = jnp.array([0.01, 0.5, 0.95, 0.9999])
+    for degrees in (1, 40):
+        ours = jax.vmap(inference.ellipses.chi_squared_quantile, (0, None))(levels, degrees)
+        np.testing.assert_allclose(ours, scipy.stats.chi2.ppf(levels, degrees), rtol=1e-9)
 
 
 TRUTH = om.Mixture.from_weights(

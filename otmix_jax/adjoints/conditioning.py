@@ -20,8 +20,8 @@ class Conditioning:
 
     Attributes:
         eigenvalues: [p] of the Hessian in unconstrained coordinates scaled to a unit diagonal,
-            ascending; p counts a gauge coordinate, with eigenvalue 1. The smallest is about 1
-            minus EM's rate.
+            ascending; p counts a gauge coordinate, with eigenvalue 1. The smallest is
+            small where EM is slow.
         condition_number: largest over smallest eigenvalue; inf unless all are positive.
         distance: length of the Newton step to the optimum, in coordinates without units.
         excess: what that step would win of the objective, in nats.

@@ -110,8 +110,9 @@ def _solve(adjoint: Implicit, here: Optimality, right: Float[Array, " p"]) -> Fl
             answer, error = spectrum.solve(right), newton_error(spectrum, residual)
             sound = spectrum.regular
         else:
-            answer, sound = _iterative(product, right, scale)
-            error = _iterative_error(product, residual, scale)
+            regular = _with_gauge(product, gauge)
+            answer, sound = _iterative(regular, right, scale)
+            error = _iterative_error(regular, residual, scale)
         # A lane whose derivative nobody asks for asks with zeros, and must not answer NaN.
         sound = (sound & (error <= adjoint.max_error)) | jnp.all(right == 0)
         return jnp.where(sound, answer, adjoint.undefined)
@@ -120,6 +121,14 @@ def _solve(adjoint: Implicit, here: Optimality, right: Float[Array, " p"]) -> Fl
         return here.product(here.zeros, v)
 
     return jax.lax.custom_linear_solve(product, right, solve, symmetric=True)
+
+
+def _with_gauge(
+    product: Callable[[Array], Array], gauge: Float[Array, " p"]
+) -> Callable[[Array], Array]:
+    """The same with a curvature of common size along the gauge, where rounding would collect."""
+    size = jnp.maximum(jnp.sum(gauge), 1)
+    return lambda v: product(v) + gauge * jnp.sum(gauge * v) / size**2
 
 
 def _iterative(
@@ -169,7 +178,7 @@ def newton_step(oracle: Oracle, mixture: Mixture, max_dense: int) -> Mixture:
         spectrum = Spectrum.of(materialize(product, z, here.row_work), here.gauge)
         step, sound = spectrum.solve(residual), spectrum.regular
     else:
-        step, sound = _iterative(product, residual, here.scale)
+        step, sound = _iterative(_with_gauge(product, here.gauge), residual, here.scale)
     # Also false for NaN.
     smaller = jnp.linalg.norm(here.gradient(-step)) < jnp.linalg.norm(residual)
     return here.at(jnp.where(smaller & sound, -step, 0))

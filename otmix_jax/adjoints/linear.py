@@ -28,8 +28,8 @@ class Spectrum:
     """A Hessian by its eigenvalues, after scaling to a unit diagonal.
 
     Scaled, a coordinate's unit does not matter, nor does how small a component is: at an optimum of
-    a well separated mixture all eigenvalues are near 1, and the smallest is about 1 minus EM's
-    rate. The gauge counts with eigenvalue 1; so do absent components' coordinates, whose rows and
+    a well separated mixture all eigenvalues are of order 1, and one is small where EM is slow. The
+    gauge counts with eigenvalue 1; so do absent components' coordinates, whose rows and
     columns are zero.
 
     Attributes:
