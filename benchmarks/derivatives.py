@@ -87,8 +87,8 @@ def against_steps(n: int, d: int, k: int, steps: int) -> dict:
 
 def large(n: int, d: int, k: int, dtype: str) -> dict:
     """One row of the second table: a fit to the default tolerance, and its gradient."""
-    x = jnp.asarray(groups(n, d, k), dtype)
-    initial = start(x, k)
+    rows = jnp.asarray(groups(n, d, k))
+    x, initial = rows.astype(dtype), start(rows, k)
 
     def run(x: jax.Array, adjoint: om.adjoints.Adjoint) -> tuple[jax.Array, jax.Array]:
         solution = om.solve(om.Problem(x), initial, adjoint=adjoint)

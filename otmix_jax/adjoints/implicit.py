@@ -134,7 +134,7 @@ def _with_gauge(
 def _iterative(
     product: Callable[[Array], Array], right: Array, scale: Array
 ) -> tuple[Float[Array, " p"], Bool[Array, ""]]:
-    tolerance = float(jnp.finfo(right.dtype).eps) ** 0.75
+    tolerance = float(jnp.finfo(right.dtype).eps) ** 0.625
     return conjugate_gradients(product, right, scale, tolerance, 4 * right.shape[0] + 20)
 
 
