@@ -414,3 +414,21 @@ def test_conjugate_gradients_solve_or_say_that_they_did_not():
         assert not conjugate_gradients(lambda v, m=bent: m @ v, right, scale, 1e-13, 50)[1]
     assert not conjugate_gradients(lambda v: matrix @ v, right, scale, 1e-13, 2)[1]
     assert not conjugate_gradients(lambda v: matrix @ v, right * jnp.nan, scale, 1e-13, 9)[1]
+
+
+@pytest.mark.slow
+def test_float32_is_right_to_its_digits(rows):
+    """Dense and iterative, at the default tolerance and a Newton step."""
+
+    def gradient(x, max_dense):
+        adjoint = Implicit(newton_steps=1, max_dense=max_dense)
+        initial = start(x, 2, "tied")
+        return jax.grad(
+            lambda x: scalar(om.solve(om.Problem(x), initial, adjoint=adjoint).mixture)
+        )(x)
+
+    truth = gradient(jnp.asarray(rows), 128)
+    for max_dense in (128, 0):
+        narrow = gradient(jnp.asarray(rows, jnp.float32), max_dense)
+        assert narrow.dtype == jnp.float32
+        assert jnp.linalg.norm(narrow - truth) < 1e-4 * jnp.linalg.norm(truth)

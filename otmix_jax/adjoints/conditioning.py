@@ -1,5 +1,6 @@
 """How well the derivative of an answer is determined."""
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float
@@ -46,6 +47,7 @@ def spectrum_at(here: Optimality) -> Spectrum:
     return Spectrum.of(matrix, here.gauge)
 
 
+@jax.jit
 def conditioning(problem: Problem, mixture: Mixture) -> Conditioning:
     """The condition of the optimum, and what stopping short of it does to derivatives.
 
