@@ -4,6 +4,7 @@ from . import adjoints as adjoints
 from . import datasets as datasets
 from . import engine as engine
 from . import families as families
+from . import inference as inference
 from . import initializers as initializers
 from . import priors as priors
 from . import solvers as solvers
@@ -16,6 +17,7 @@ from .explain import explain as explain
 from .fit import ConvergenceWarning as ConvergenceWarning
 from .fit import FitError as FitError
 from .fit import fit as fit
+from .inference import standard_errors as standard_errors
 from .likelihood import negative_log_likelihood as negative_log_likelihood
 from .mixture import Mixture as Mixture
 from .problem import Problem as Problem

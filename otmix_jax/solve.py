@@ -35,7 +35,8 @@ def solve(
         tolerance: stop once a step wins no more than this, in nats per row. May be traced.
         max_steps: steps at most. May be traced.
         history_size: static capacity of `Solution.history`.
-        adjoint: how derivatives of the answer are taken.
+        adjoint: how derivatives of the answer are taken: `Implicit()`, `Unrolled(length)`,
+            `OneStep()` or `Stop()`; see docs/differentiation.md.
         engine: how a pass over the rows is made; None chooses by shape (see `explain`).
 
     Returns:

@@ -21,13 +21,23 @@ LAYERS = [
     {"likelihood", "solvers", "initializers", "explain"},
     {"adjoints"},
     {"solve", "restarts"},
+    {"inference"},
     {"fit"},
     {"batch"},
     {"selection"},
     {"plot"},
     {"cli"},
 ]
-ABSTRACT = {"engine", "solvers", "adjoints", "oracle", "mixture", "problem", "solution"}
+ABSTRACT = {
+    "engine",
+    "solvers",
+    "adjoints",
+    "oracle",
+    "mixture",
+    "problem",
+    "solution",
+    "inference",
+}
 """Parts that must not name a concrete family."""
 
 

@@ -228,7 +228,7 @@ class NaturalGaussian(NaturalForm):
     shift: Array
     covariance: Covariance
 
-    def features(self, x: Float[Array, "n d"]) -> Float[Array, "n f"]:
+    def features(self, x: Float[Array, "n d *batch"]) -> Float[Array, "n f *batch"]:
         """See `NaturalForm.features`."""
         u = x - self.centre
         return jnp.concatenate([jnp.ones_like(u[:, :1]), u, self.covariance.quadratic(u)], axis=1)

@@ -18,8 +18,8 @@ class NaturalForm(abc.ABC):
     """[k, f]"""
 
     @abc.abstractmethod
-    def features(self, x: Float[Array, "n d"]) -> Float[Array, "n f"]:
-        """T(x); its first column is 1."""
+    def features(self, x: Float[Array, "n d *batch"]) -> Float[Array, "n f *batch"]:
+        """T(x); its first column is 1. Axes after the second are batch axes, of `self` as well."""
 
     @abc.abstractmethod
     def shared(self, x: Float[Array, "n d"]) -> Float[Array, " n"] | float:

@@ -82,7 +82,7 @@ class Diagonal(AxisAligned):
     def precision(self, v: Array) -> Float[Array, "k d"]:
         return v / self.standard_deviation**2
 
-    def quadratic(self, u: Array) -> Float[Array, "n d"]:
+    def quadratic(self, u: Array) -> Float[Array, "n d *batch"]:
         return u**2
 
     def quadratic_coefficients(self) -> Float[Array, "k d"]:
@@ -139,7 +139,7 @@ class Spherical(AxisAligned):
     def precision(self, v: Array) -> Float[Array, "k d"]:
         return v / self.standard_deviation[:, None] ** 2
 
-    def quadratic(self, u: Array) -> Float[Array, "n 1"]:
+    def quadratic(self, u: Array) -> Float[Array, "n 1 *batch"]:
         return jnp.sum(u**2, axis=1, keepdims=True)
 
     def quadratic_coefficients(self) -> Float[Array, "k 1"]:

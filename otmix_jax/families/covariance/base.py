@@ -120,7 +120,7 @@ class Covariance(abc.ABC):
         """The products Sigma_j^-1 v_j."""
 
     @abc.abstractmethod
-    def quadratic(self, u: Float[Array, "n d"]) -> Float[Array, "n q"]:
+    def quadratic(self, u: Float[Array, "n d *batch"]) -> Float[Array, "n q *batch"]:
         """The quadratic features in which |L_j^-1 u_i|^2 / 2 is linear, but for what all share."""
 
     @abc.abstractmethod

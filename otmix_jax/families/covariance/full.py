@@ -68,7 +68,7 @@ class Full(Covariance):
         inverse = inverse_triangle(self.factor)
         return multiply(jnp.swapaxes(inverse, 1, 2), multiply(inverse, v[..., None]))[..., 0]
 
-    def quadratic(self, u: Array) -> Float[Array, "n q"]:
+    def quadratic(self, u: Array) -> Float[Array, "n q *batch"]:
         return jnp.concatenate([u[:, i : i + 1] * u[:, i:] for i in range(u.shape[1])], axis=1)
 
     def quadratic_coefficients(self) -> Float[Array, "k q"]:
@@ -159,7 +159,7 @@ class Tied(Covariance):
         inverse = inverse_triangle(self.factor)
         return matmul(matmul(v, inverse.T), inverse)
 
-    def quadratic(self, u: Array) -> Float[Array, "n 0"]:
+    def quadratic(self, u: Array) -> Float[Array, "n 0 *batch"]:
         return u[:, :0]
 
     def quadratic_coefficients(self) -> Float[Array, "k 0"]:

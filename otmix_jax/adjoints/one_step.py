@@ -1,0 +1,69 @@
+"""Cheap stand-ins for the derivative of the answer: one step, or none."""
+
+import jax
+from jax import Array
+from jaxtyping import PyTree
+
+from .._pytree import pytree
+from ..mixture import Mixture
+from ..oracle import Oracle
+from ..solution import Solution
+from ..solvers.base import Solver
+from ..solvers.driver import Limits, run
+from ..solvers.em import EM
+from .base import Adjoint, frozen_weights, values_of, with_answer, with_frozen
+
+
+@jax.custom_jvp
+def _borrow(answer: PyTree, carrier: PyTree) -> PyTree:
+    """The answer, with the derivative of the carrier, a tree of the same shape."""
+    del carrier
+    return answer
+
+
+@_borrow.defjvp
+def _borrow_jvp(primals: tuple, tangents: tuple) -> tuple[PyTree, PyTree]:
+    return _borrow(*primals), tangents[1]
+
+
+@pytree
+class OneStep(Adjoint):
+    """Differentiates a single step from the answer, taken as a constant.
+
+    The truth is (I - J)^-1 times this, J the step's Jacobian at the answer. So the relative error
+    is about EM's rate: fair where components are well apart, and wrong in size and direction
+    where they overlap and EM is slow (docs/differentiation.md has the numbers). One sweep and its
+    derivative. For comparison, and for loops that only need a direction of descent.
+
+    Attributes:
+        solver: whose step it is, whichever found the answer. EM's step needs learnable or fixed
+            proportions as `EM` does.
+
+    Source: Bolte, Pauwels and Vaiter, One-step differentiation of iterative algorithms, 2023.
+    """
+
+    solver: Solver = EM()
+
+    def run(self, oracle: Oracle, solver: Solver, initial: Mixture, limits: Limits) -> Solution:
+        """Runs without derivatives, then borrows those of one more step."""
+        solution = run(*jax.lax.stop_gradient((oracle, solver, initial, limits)))
+        still = with_frozen(
+            jax.lax.stop_gradient(solution.mixture), frozen_weights(oracle, initial)
+        )
+        state = self.solver.step(oracle, self.solver.init(oracle, still))
+        mixture = _borrow(solution.mixture, self.solver.mixture(state))
+        values: tuple[Array, ...] = (
+            solution.value,
+            solution.negative_log_likelihood,
+            solution.objective,
+        )
+        return with_answer(solution, mixture, _borrow(values, values_of(oracle, mixture)))
+
+
+@pytree
+class Stop(Adjoint):
+    """No derivative at all: the answer is a constant, as under `jax.lax.stop_gradient`."""
+
+    def run(self, oracle: Oracle, solver: Solver, initial: Mixture, limits: Limits) -> Solution:
+        """Runs without derivatives."""
+        return run(*jax.lax.stop_gradient((oracle, solver, initial, limits)))

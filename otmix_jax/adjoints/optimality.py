@@ -1,0 +1,82 @@
+"""The optimality condition of a problem, as a function of one vector of coordinates."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Float, PyTree
+
+from .._pytree import pytree, replace
+from ..mixture import Mixture
+from ..oracle import Oracle
+
+
+@pytree
+class Optimality:
+    """The objective about a mixture, in unconstrained coordinates z [p] with zeros at the mixture.
+
+    At an optimum the gradient vanishes, whatever solver went there. Proportions have coordinates
+    only where they are learned; otherwise they are data of the problem.
+
+    Attributes:
+        oracle: whose objective it is.
+        mixture: the origin of the coordinates.
+    """
+
+    oracle: Oracle
+    mixture: Mixture
+
+    def _tree(self, tree: dict) -> PyTree:
+        learned = self.oracle.problem.weights_are_learned
+        return tree if learned else {"components": tree["components"]}
+
+    @property
+    def zeros(self) -> Float[Array, " p"]:
+        """The coordinates of the mixture itself."""
+        return jnp.zeros_like(ravel_pytree(self._tree(self.mixture.unconstrained(self.mixture)))[0])
+
+    def at(self, z: Float[Array, " p"]) -> Mixture:
+        """The mixture at coordinates z."""
+        unravel = ravel_pytree(self._tree(self.mixture.unconstrained(self.mixture)))[1]
+        tree = unravel(z)
+        if self.oracle.problem.weights_are_learned:
+            return self.mixture.constrain(tree)
+        components = self.mixture.components.constrain(tree["components"])
+        return replace(self.mixture, components=components)
+
+    def gradient(self, z: Float[Array, " p"]) -> Float[Array, " p"]:
+        """The objective's gradient: zero at an optimum."""
+        return jax.grad(lambda point: self.oracle.objective(self.at(point)))(z)
+
+    def product(self, z: Float[Array, " p"], v: Float[Array, " p"]) -> Float[Array, " p"]:
+        """The objective's Hessian at z times v, in the memory of a gradient."""
+        return jax.jvp(self.gradient, (z,), (v,))[1]
+
+    @property
+    def gauge(self) -> Float[Array, " p"]:
+        """The direction that moves nothing: a constant added to the proportions' coordinates."""
+        present = (self.mixture.log_weights > -jnp.inf).astype(self.mixture.log_weights.dtype)
+        zeros = jax.tree.map(jnp.zeros_like, self.mixture.unconstrained(self.mixture))
+        return ravel_pytree(self._tree({**zeros, "log_weights": present}))[0]
+
+    @property
+    def scale(self) -> Float[Array, " p"]:
+        """A guess at the Hessian's diagonal: a component's coordinates weigh as it does.
+
+        It decides how fast conjugate gradients are, nothing else.
+        """
+        weights = jnp.maximum(self.mixture.weights, jnp.finfo(self.mixture.log_weights.dtype).eps)
+        k = weights.shape[0]
+
+        def weigh(leaf: Array) -> Array:
+            if leaf.ndim == 0 or leaf.shape[0] != k:
+                return jnp.ones_like(leaf)
+            return jnp.broadcast_to(weights.reshape(k, *[1] * (leaf.ndim - 1)), leaf.shape)
+
+        tree = self._tree(self.mixture.unconstrained(self.mixture))
+        return ravel_pytree(jax.tree.map(weigh, tree))[0]
+
+    @property
+    def row_work(self) -> int:
+        """Numbers that one product holds, about: rows times features times components."""
+        return self.oracle.problem.x.size * self.mixture.n_components
