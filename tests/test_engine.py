@@ -19,6 +19,7 @@ from otmix_jax.engine import (
     Dense,
     Engine,
     Guarded,
+    Lanes,
     Moment,
     Reference,
     Rows,
@@ -78,6 +79,10 @@ def columns_of(components, dtype, coupled=True):
     return cast(Columns(jnp.log(jnp.arange(1.0, k + 1) / (k * (k + 1) / 2)), g), dtype)
 
 
+def lanes_of(components):
+    return jax.vmap(lambda s: components.affine(s, jnp.ones(2)))(jnp.array([0.5, 1.0, 2.0]))
+
+
 def assert_close(actual, expected, rtol):
     """Relative to the largest number of each leaf: a sum may cancel in some entries."""
 
@@ -134,13 +139,55 @@ def test_equals_the_reference_at_any_entropy(structure):
 def test_equals_the_reference_under_vmap(structure, engine):
     components = EXAMPLES[structure]
     rows, columns = rows_of(components, 37, "float64"), columns_of(components, "float64")
-    scaled = jax.vmap(lambda s: components.affine(s, jnp.ones(2)))(jnp.array([0.5, 1.0, 2.0]))
+    scaled = lanes_of(components)
     run = functools.partial(everything, engine, rows, columns)
     actual = jax.jit(jax.vmap(run))(scaled)
     reference = jax.jit(functools.partial(everything, Engine(), rows, columns))
     lanes = [jax.tree.map(operator.itemgetter(i), scaled) for i in range(3)]
     expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(reference, lanes))
     assert_close(actual, expected, 1e-12)
+
+
+def test_lanes_side_by_side_equal_the_reference(structure, dtype):
+    """Its own rule for `vmap`, and without `vmap`; also with absent rows and components."""
+    components = cast(EXAMPLES[structure], dtype)
+    lanes = cast(lanes_of(EXAMPLES[structure]), dtype)
+    rows = rows_of(components, 37, dtype)
+    log_weights = jnp.log(jnp.array([[0.2, 0.3, 0.5], [0.6, 0.4, 0.0], [0.0, 0.0, 0.0]]))
+    columns = cast(Columns(log_weights), dtype)
+    prior = cast(om.families.Ridge(jnp.asarray(0.1), jnp.ones(2)), dtype)
+
+    def parameters(kernel, columns, components):
+        sweep = Engine(kernel).sweep(rows, columns, components)
+        new = components.maximize(sweep.statistics, sweep.mass, prior)
+        return sweep.value, sweep.mass, new
+
+    actual = jax.jit(jax.vmap(functools.partial(parameters, Lanes())))(columns, lanes)
+    expected = jax.jit(jax.vmap(functools.partial(parameters, Reference())))(columns, lanes)
+    assert np.isinf(expected[0][2])
+    assert np.isinf(actual[0][2])
+    present = jax.tree.map(lambda leaf: leaf[:2], (actual, expected))
+    assert_close(*present, TOLERANCE[dtype])
+    first = jax.tree.map(lambda leaf: leaf[0], (columns, lanes))
+    alone = jax.jit(functools.partial(parameters, Lanes()))(*first)
+    assert_close(alone, jax.tree.map(lambda leaf: leaf[0], expected), TOLERANCE[dtype])
+
+
+def test_a_lane_with_rows_out_of_reach_disturbs_no_other():
+    """Its value is infinite, which ends its run; its plan still has the rows' mass."""
+    components = EXAMPLES["full"]
+    x = jnp.stack([jnp.zeros((2, 2)), jnp.full((2, 2), 1e200)])
+    columns = Columns(jnp.log(jnp.array([0.2, 0.3, 0.5])))
+
+    def value_and_mass(kernel, x):
+        sweep = kernel.ready(columns, components).sweep(x, jnp.array([0.5, 0.5]))
+        return sweep.value, sweep.mass
+
+    value, mass = jax.vmap(functools.partial(value_and_mass, Lanes()))(x)
+    expected = jax.vmap(functools.partial(value_and_mass, Reference()))(x)
+    np.testing.assert_allclose(value, expected[0], rtol=1e-12)
+    np.testing.assert_allclose(mass[0], expected[1][0], rtol=1e-12)
+    np.testing.assert_allclose(mass[1].sum(), 1, rtol=1e-12)
 
 
 @pytest.mark.parametrize("engine", [ENGINES["reference-tiled"], ENGINES["guarded-tiled"]])

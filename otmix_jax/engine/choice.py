@@ -9,7 +9,7 @@ from jaxtyping import Float
 from .._pytree import pytree
 from ..families.base import Family
 from .execution import Dense, Execution, Tiled
-from .kernels import Guarded, Kernel, Lanes, Moment, Ready, Reference
+from .kernels import Guarded, Kernel, Lanes, Ready, Reference
 from .kernels.lanes import fits
 from .rows import Rows
 from .sweep import Columns, DualSweep, Sweep
@@ -59,10 +59,10 @@ def choose(components: Family, n: int, dtype: DTypeLike, *, forward: bool = Fals
     nothing is backpropagated, so that small problems may be batched with `Lanes`.
     """
     form = jax.eval_shape(lambda c: c.natural(), components)
-    if form is None or form.coefficients.shape[-1] > MOST_FEATURES:
-        return _engine(Reference(), components, n, dtype)
-    few = forward and n <= SMALLEST and fits(form)
-    return _engine(Guarded(Lanes() if few else Moment()), components, n, dtype)
+    if forward and n <= SMALLEST and fits(components):
+        return _engine(Lanes(), components, n, dtype)
+    linear = form is not None and form.coefficients.shape[-1] <= MOST_FEATURES
+    return _engine(Guarded() if linear else Reference(), components, n, dtype)
 
 
 def _engine(kernel: Kernel, components: Family, n: int, dtype: DTypeLike) -> Engine:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from jax import Array
 from jaxtyping import Float, Int, PRNGKeyArray, PyTree
 
-from .natural import NaturalForm
+from .natural import LocationForm, NaturalForm
 
 
 class Family(abc.ABC):
@@ -45,6 +45,16 @@ class Family(abc.ABC):
         They may be taken about this instance's parameters (a pivot keeps the digits), so
         `maximize` must be called on the same instance.
         """
+
+    def location_form(self) -> LocationForm | None:
+        """The family as whitened differences, where it is that; else None."""
+        return None
+
+    def location_statistics(
+        self, first: Float[Array, "k d"], second: Float[Array, "k d d"]
+    ) -> PyTree:
+        """`statistics` from moments about the pivots of `location_form`."""
+        raise TypeError(f"{type(self).__name__} has no location form")
 
     def natural(self) -> NaturalForm | None:
         """The family in natural parameters, where the cost is linear in features; else None."""

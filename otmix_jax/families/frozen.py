@@ -11,7 +11,7 @@ from .._pytree import pytree, replace, static
 from ..priors import split
 from .base import Family
 from .gaussian import Gaussian, Moments
-from .natural import NaturalForm
+from .natural import LocationForm, NaturalForm
 
 
 @pytree
@@ -58,6 +58,14 @@ class Frozen(Family):
     def statistics(self, x: Float[Array, "n d"], plan: Float[Array, "n k"]) -> Moments:
         """See `Gaussian.statistics`."""
         return self.inner.statistics(x, plan)
+
+    def location_form(self) -> LocationForm:
+        """See `Gaussian.location_form`."""
+        return self.inner.location_form()
+
+    def location_statistics(self, first: Array, second: Array) -> Moments:
+        """See `Gaussian.location_statistics`."""
+        return self.inner.location_statistics(first, second)
 
     def natural(self) -> NaturalForm:
         """See `Gaussian.natural`."""

@@ -13,7 +13,7 @@ from .._pytree import pytree, replace
 from ..priors import Prior, split
 from .base import Family
 from .covariance import STRUCTURES, CentredSums, Covariance, Full, Ridge
-from .natural import NaturalForm
+from .natural import LocationForm, NaturalForm
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -107,6 +107,15 @@ class Gaussian(Family):
         difference = x[:, None, :] - self.mean
         first = jnp.einsum("nk,nkd->kd", plan, difference, precision=_HIGHEST)
         return Moments(first, self.covariance.scatter(difference, plan))
+
+    def location_form(self) -> LocationForm:
+        """Whitened differences from the means."""
+        constant = self.covariance.half_log_det() + self._constant
+        return LocationForm(self.mean, self.covariance.whitening(), constant)
+
+    def location_statistics(self, first: Array, second: Array) -> Moments:
+        """Moments about the means, of which the covariance keeps what it needs."""
+        return Moments(first, self.covariance.of_second_moments(second))
 
     def natural(self) -> "NaturalGaussian":
         """Quadratic features about the midpoint of the means."""
@@ -228,7 +237,7 @@ class NaturalGaussian(NaturalForm):
     shift: Array
     covariance: Covariance
 
-    def features(self, x: Float[Array, "n d *batch"]) -> Float[Array, "n f *batch"]:
+    def features(self, x: Float[Array, "n d"]) -> Float[Array, "n f"]:
         """See `NaturalForm.features`."""
         u = x - self.centre
         return jnp.concatenate([jnp.ones_like(u[:, :1]), u, self.covariance.quadratic(u)], axis=1)

@@ -1,9 +1,26 @@
-"""Families in natural parameters: every cost one matrix product, every statistic another."""
+"""Forms in which a family's cost and statistics are cheap: natural parameters, locations."""
 
 import abc
 
 from jax import Array
 from jaxtyping import Bool, Float, PyTree
+
+from .._pytree import pytree
+
+
+@pytree
+class LocationForm:
+    """Components whose cost is |W_j (x - p_j)|^2 / 2 + constant_j: squares of small numbers.
+
+    Attributes:
+        pivot: [k, d] p.
+        whitening: [k, d, d] W, lower triangular.
+        constant: [k]
+    """
+
+    pivot: Array
+    whitening: Array
+    constant: Array
 
 
 class NaturalForm(abc.ABC):
@@ -18,8 +35,8 @@ class NaturalForm(abc.ABC):
     """[k, f]"""
 
     @abc.abstractmethod
-    def features(self, x: Float[Array, "n d *batch"]) -> Float[Array, "n f *batch"]:
-        """T(x); its first column is 1. Axes after the second are batch axes, of `self` as well."""
+    def features(self, x: Float[Array, "n d"]) -> Float[Array, "n f"]:
+        """T(x); its first column is 1."""
 
     @abc.abstractmethod
     def shared(self, x: Float[Array, "n d"]) -> Float[Array, " n"] | float:

@@ -77,20 +77,15 @@ class Guarded(Kernel):
     """`Moment` where the parameters at hand let it lose no more than `LOSS`, else `Reference`.
 
     Decided anew at each pass, under jit; a batch under `vmap` decides as one.
-
-    Attributes:
-        fast: the fast kernel; `Lanes()` for runs of many small problems.
     """
-
-    fast: Moment = Moment()
 
     def ready(self, columns: Columns, components: Family) -> GuardedReady:
         """See `Kernel.ready`."""
-        fast = self.fast.ready(columns, components)
+        fast = Moment().ready(columns, components)
         amplification = jax.lax.stop_gradient(fast.form.amplification())
         safe = amplification <= largest_amplification(amplification.dtype)
         return GuardedReady(_everywhere(safe), fast, Reference().ready(columns, components))
 
     def numbers_per_row(self, components: Family) -> int:
         """The fast kernel's."""
-        return self.fast.numbers_per_row(components)
+        return Moment().numbers_per_row(components)

@@ -82,7 +82,7 @@ class Diagonal(AxisAligned):
     def precision(self, v: Array) -> Float[Array, "k d"]:
         return v / self.standard_deviation**2
 
-    def quadratic(self, u: Array) -> Float[Array, "n d *batch"]:
+    def quadratic(self, u: Array) -> Float[Array, "n d"]:
         return u**2
 
     def quadratic_coefficients(self) -> Float[Array, "k d"]:
@@ -91,6 +91,13 @@ class Diagonal(AxisAligned):
     def pivoted(self, sums: CentredSums, total: Array | None, shift: Array) -> Array:
         del total
         return sums.second - 2 * shift * sums.first + sums.mass[:, None] * shift**2
+
+    def whitening(self) -> Float[Array, "k d d"]:
+        identity = jnp.eye(self.standard_deviation.shape[-1], dtype=self.standard_deviation.dtype)
+        return identity / self.standard_deviation[..., None]
+
+    def of_second_moments(self, second: Array) -> Float[Array, "k d"]:
+        return jnp.diagonal(second, axis1=1, axis2=2)
 
     def amplification(self, shift: Array) -> Float[Array, " k"]:
         return jnp.sum((shift / self.standard_deviation) ** 2, axis=-1) + shift.shape[-1]
@@ -139,7 +146,7 @@ class Spherical(AxisAligned):
     def precision(self, v: Array) -> Float[Array, "k d"]:
         return v / self.standard_deviation[:, None] ** 2
 
-    def quadratic(self, u: Array) -> Float[Array, "n 1 *batch"]:
+    def quadratic(self, u: Array) -> Float[Array, "n 1"]:
         return jnp.sum(u**2, axis=1, keepdims=True)
 
     def quadratic_coefficients(self) -> Float[Array, "k 1"]:
@@ -149,6 +156,13 @@ class Spherical(AxisAligned):
         del total
         cross = jnp.sum(shift * sums.first, axis=-1)
         return sums.second[:, 0] - 2 * cross + sums.mass * jnp.sum(shift**2, axis=-1)
+
+    def whitening(self) -> Float[Array, "k d d"]:
+        identity = jnp.eye(self.n_features, dtype=self.standard_deviation.dtype)
+        return identity / self.standard_deviation[:, None, None]
+
+    def of_second_moments(self, second: Array) -> Float[Array, " k"]:
+        return jnp.trace(second, axis1=1, axis2=2)
 
     def amplification(self, shift: Array) -> Float[Array, " k"]:
         squares = jnp.sum((shift / self.standard_deviation[:, None]) ** 2, axis=-1)

@@ -120,7 +120,7 @@ class Covariance(abc.ABC):
         """The products Sigma_j^-1 v_j."""
 
     @abc.abstractmethod
-    def quadratic(self, u: Float[Array, "n d *batch"]) -> Float[Array, "n q *batch"]:
+    def quadratic(self, u: Float[Array, "n d"]) -> Float[Array, "n q"]:
         """The quadratic features in which |L_j^-1 u_i|^2 / 2 is linear, but for what all share."""
 
     @abc.abstractmethod
@@ -141,6 +141,14 @@ class Covariance(abc.ABC):
         self, sums: "CentredSums", total: Array | None, shift: Float[Array, "k d"]
     ) -> Array:
         """`scatter` about the pivots o + shift_j from sums over rows u = x - o."""
+
+    @abc.abstractmethod
+    def whitening(self) -> Float[Array, "k d d"]:
+        """The lower-triangular L_j^-1."""
+
+    @abc.abstractmethod
+    def of_second_moments(self, second: Float[Array, "k d d"]) -> Array:
+        """`scatter` from whole second moments about the pivots."""
 
     @abc.abstractmethod
     def amplification(self, shift: Float[Array, "k d"]) -> Float[Array, " k"]:

@@ -68,7 +68,7 @@ class Full(Covariance):
         inverse = inverse_triangle(self.factor)
         return multiply(jnp.swapaxes(inverse, 1, 2), multiply(inverse, v[..., None]))[..., 0]
 
-    def quadratic(self, u: Array) -> Float[Array, "n q *batch"]:
+    def quadratic(self, u: Array) -> Float[Array, "n q"]:
         return jnp.concatenate([u[:, i : i + 1] * u[:, i:] for i in range(u.shape[1])], axis=1)
 
     def quadratic_coefficients(self) -> Float[Array, "k q"]:
@@ -85,6 +85,12 @@ class Full(Covariance):
         cross = sums.first[:, :, None] * shift[:, None, :]
         between = sums.mass[:, None, None] * shift[:, :, None] * shift[:, None, :]
         return sums.second[:, position] - cross - jnp.swapaxes(cross, 1, 2) + between
+
+    def whitening(self) -> Float[Array, "k d d"]:
+        return inverse_triangle(self.factor)
+
+    def of_second_moments(self, second: Array) -> Float[Array, "k d d"]:
+        return second
 
     def amplification(self, shift: Array) -> Float[Array, " k"]:
         precisions = jnp.abs(self._precisions())
@@ -159,7 +165,7 @@ class Tied(Covariance):
         inverse = inverse_triangle(self.factor)
         return matmul(matmul(v, inverse.T), inverse)
 
-    def quadratic(self, u: Array) -> Float[Array, "n 0 *batch"]:
+    def quadratic(self, u: Array) -> Float[Array, "n 0"]:
         return u[:, :0]
 
     def quadratic_coefficients(self) -> Float[Array, "k 0"]:
@@ -175,6 +181,13 @@ class Tied(Covariance):
         cross = matmul(sums.first.T, shift)
         between = matmul((sums.mass[:, None] * shift).T, shift)
         return total - cross - cross.T + between
+
+    def whitening(self) -> Float[Array, "k d d"]:
+        inverse = inverse_triangle(self.factor)
+        return jnp.broadcast_to(inverse, (self.n_components, *inverse.shape))
+
+    def of_second_moments(self, second: Array) -> Float[Array, "d d"]:
+        return jnp.sum(second, axis=0)
 
     def amplification(self, shift: Array) -> Float[Array, " k"]:
         factor = jnp.broadcast_to(self.factor, (self.n_components, *self.factor.shape))
