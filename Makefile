@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 JAX ?=
 WORKERS ?= 2
+BENCH ?=
 
 bin := $(VENV)/bin
 # $(VENV)/.installed-X says that the extra X is installed, as of pyproject.toml.
@@ -41,8 +42,8 @@ format: $(VENV)/.installed-lint  ## let ruff rewrite
 	$(bin)/ruff check --fix .
 	$(bin)/ruff format .
 
-bench: $(VENV)/.installed-bench  ## time EM and the gradient path, write benchmarks/results.json
-	$(bin)/python -m benchmarks.run
+bench: $(VENV)/.installed-bench  ## time against the peers and the floor, write benchmarks/results.json
+	$(bin)/python -m benchmarks.run $(BENCH)
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) demo.png benchmarks/results.json

@@ -132,21 +132,15 @@ def fit(
         raise ValueError("epsilon=0 goes with SemiRelaxed() alone: use a small epsilon")
     limits = Limits(tolerance, steps, history_size=2001)
     problem = Problem(rows, weights, entropy, coupling, prior=prior, learn_weights=learn_weights)
-    if not family.equivariant:
-        arguments = problem.checked(), seed, strength, solver, limits, engine, initial
-        solution = _best_of_starts(program, *arguments)
-        _report(solution)
-        return solution
-    scale, centre = location(rows, weights)
-    problem = _standardised(problem, scale, centre).checked()
-    initial = initial and initial.affine(1 / scale, -centre / scale)
-    arguments = problem, seed, strength, solver, limits, engine, initial
-    dtype = problem.x.dtype
-    solution = _best_of_starts(program, *arguments).affine(
-        jnp.asarray(scale, dtype), jnp.asarray(centre, dtype)
-    )
-    extra = prior.stretch(count, len(centre) * np.log(scale)) if prior else 0.0
-    solution = replace(solution, objective=solution.objective + extra)
+    frame = location(rows, weights) if family.equivariant else None
+    if frame is not None:
+        problem = _standardised(problem, *frame)
+        initial = initial and initial.affine(1 / frame[0], -frame[1] / frame[0])
+    arguments = problem.checked(), seed, strength, solver, limits, engine, initial, frame
+    solution = _best_of_starts(program, *arguments)
+    if frame is not None and prior is not None:
+        extra = prior.stretch(count, rows.shape[1] * np.log(frame[0]))
+        solution = replace(solution, objective=solution.objective + extra)
     _report(solution)
     return solution
 
@@ -197,6 +191,7 @@ def _best_of_starts(
     limits: Limits,
     engine: Engine | None,
     initial: Mixture | None,
+    frame: tuple[Array | float, Array | np.ndarray] | None,
 ) -> Solution:
     """Starts on few rows run side by side; on many, which fill the machine, one by one."""
     problem = program.with_prior(problem, ridge)
@@ -209,7 +204,10 @@ def _best_of_starts(
     in_turn = problem.x.size > SIDE_BY_SIDE or program.n_init == 1
     each = functools.partial(jax.lax.map, run_one) if in_turn else jax.vmap(run_one)
     solutions = each(jax.random.split(key, program.n_init))
-    return jax.tree.map(lambda leaf: leaf[best_start(solutions)], solutions)
+    best = jax.tree.map(lambda leaf: leaf[best_start(solutions)], solutions)
+    if frame is None:
+        return best
+    return best.affine(*(jnp.asarray(part, problem.x.dtype) for part in frame))
 
 
 def _report(solution: Solution) -> None:

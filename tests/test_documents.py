@@ -16,15 +16,16 @@ ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\s*^```text\n(.*?)^```)?", re.M | re.S)
 
 
-def test_readme():
-    blocks = BLOCK.findall((ROOT / "README.md").read_text())
-    assert len(blocks) >= 4
+@pytest.mark.parametrize(("page", "least"), [("README.md", 4), ("docs/engine.md", 1)])
+def test_page(page, least):
+    blocks = BLOCK.findall((ROOT / page).read_text())
+    assert len(blocks) >= least
     namespace: dict = {}
     for code, expected in blocks:
         assert len(code.splitlines()) <= 20
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile(code, "README.md", "exec"), namespace)
+            exec(compile(code, page, "exec"), namespace)
         if expected:
             assert printed.getvalue() == expected
 
