@@ -29,21 +29,21 @@ class Problem:
         coupling: `SemiRelaxed()`, `Penalized(rho, sizes)` or `Balanced(sizes)`.
         learn_weights: whether the proportions move. None: yes, unless the coupling prescribes
             them.
+        prior: what `Family.maximize` and `Family.penalty` take, such as a `Ridge`; or None.
         origin: [d] taken off each row, then
         unit: what each is divided by: the mixture describes (x - origin) / unit. `fit` centres and
             scales so, without a second copy of the rows. None is 0 and 1; both are constants to a
             derivative.
-        prior: what `Family.maximize` and `Family.penalty` take, such as a `Ridge`; or None.
     """
 
     x: AnyArray
     sample_weight: AnyArray | None = None
     epsilon: Array | float | None = None
     coupling: Coupling = SemiRelaxed()
-    origin: AnyArray | None = None
-    unit: AnyArray | float | None = None
     prior: PyTree = None
     learn_weights: bool | None = static(default=None)
+    origin: AnyArray | None = None
+    unit: AnyArray | float | None = None
 
     @property
     def weights_are_learned(self) -> bool:

@@ -10,6 +10,8 @@ from helpers import start
 
 import otmix_jax as om
 
+pytestmark = pytest.mark.slow
+
 TIGHT = 1e-26
 
 

@@ -11,6 +11,8 @@ from jax.flatten_util import ravel_pytree
 
 import otmix_jax as om
 
+pytestmark = pytest.mark.slow
+
 inference = om.inference
 
 

@@ -64,11 +64,18 @@ def test_a_batch_of_mixtures_can_be_read(blobs, structure):
 
 def test_new_numbers_compile_nothing_anew(blobs):
     jax.clear_caches()
-    traced = jax.jit(chex.assert_max_traces(_run, n=1), static_argnums=6)
+    traced = jax.jit(chex.assert_max_traces(_run, n=1), static_argnums=7)
     initial = start(blobs)
     for x, tolerance, steps in [(blobs, 1e-8, 50), (blobs + 1, 1e-3, 7), (blobs * 2, 0.0, 900)]:
         solution = traced(
-            om.Problem(x), initial, om.solvers.EM(), tolerance, steps, om.adjoints.Implicit(), 100
+            om.Problem(x),
+            initial,
+            om.solvers.EM(),
+            tolerance,
+            steps,
+            om.adjoints.Implicit(),
+            None,
+            100,
         )
         assert int(solution.n_steps) <= steps
 

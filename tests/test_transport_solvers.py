@@ -14,6 +14,8 @@ import otmix_jax as om
 from otmix_jax import transport
 from otmix_jax.transport.couplings import Balanced, Penalized, SemiRelaxed
 
+pytestmark = pytest.mark.slow
+
 EM = om.solvers.EM
 LBFGS = om.solvers.Gradient(optax.lbfgs())
 PROBLEMS = {

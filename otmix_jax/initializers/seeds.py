@@ -69,8 +69,7 @@ def _start(
     covariance: Any,
     draw: Callable[[PRNGKeyArray, Array, Array, int], Array],
 ) -> Mixture:
-    sample_key, key = jax.random.split(key)
-    x, row_weight = present_rows(_sample(sample_key, problem.checked()))
+    x, row_weight = present_rows(_sample(jax.random.fold_in(key, 0), problem.checked()))
     mean = matmul(row_weight, x)
     deviation = jnp.sqrt(matmul(row_weight, (x - mean) ** 2))
     scaled = safe_divide(x - mean, deviation)
