@@ -8,7 +8,7 @@ BENCH ?=
 bin := $(VENV)/bin
 # $(VENV)/.installed-X says that the extra X is installed, as of pyproject.toml.
 
-.PHONY: help demo test slow notebooks lint format bench clean
+.PHONY: help demo test slow nightly notebooks lint format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -25,10 +25,13 @@ demo: $(VENV)/.installed-plot  ## fit Old Faithful two ways, print a table, writ
 	$(bin)/python -m otmix_jax.cli.demo
 
 test: $(VENV)/.installed-test  ## the default test suite
-	$(bin)/python -m pytest -n $(WORKERS) -m "not slow and not gpu"
+	$(bin)/python -m pytest -n $(WORKERS) -m "not slow and not nightly and not gpu"
 
 slow: $(VENV)/.installed-test  ## the tests marked slow
-	$(bin)/python -m pytest -n $(WORKERS) -m "slow and not gpu"
+	$(bin)/python -m pytest -n $(WORKERS) -m "slow and not nightly and not gpu"
+
+nightly: $(VENV)/.installed-test  ## the longest tests: bootstraps, coverage, large batches, basins
+	$(bin)/python -m pytest -n $(WORKERS) -m "nightly and not gpu"
 
 notebooks: $(VENV)/.installed-notebooks  ## execute every notebook
 	$(bin)/python -m pytest -p no:cacheprovider --nbmake --nbmake-timeout=900 notebooks

@@ -101,7 +101,7 @@ STRUCTURES = ("full", "tied", "diagonal", "spherical")
 
 # Each coupling and entropy with one structure, and all structures under the plain likelihood in
 # tests/test_adjoints.py: neither knows of the other.
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("name", "structure"),
     [(name, STRUCTURES[i % 4]) for i, name in enumerate(problems(np.zeros((22, 2))))],
@@ -112,7 +112,7 @@ def test_implicit_equals_unrolled_and_differences(rows, name, structure):
     check_against_differences(rows, name, structure, unrolled)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_conjugate_gradients_give_the_same(rows):
     """Beyond `max_dense`, also in the Newton step."""
     initial = start(rows, 2)
@@ -129,7 +129,7 @@ def test_conjugate_gradients_give_the_same(rows):
     np.testing.assert_allclose(gradient(0), gradient(128), rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_newton_steps_square_the_error(rows):
     """And `conditioning` foretells how far the optimum is."""
     initial, problem = start(rows, 2, "tied"), om.Problem(jnp.asarray(rows))
@@ -200,7 +200,7 @@ def test_where_em_is_slow_implicit_is_right_and_one_step_is_not():
     np.testing.assert_allclose([size, cosine], [0.095, 0.140], atol=5e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_one_step_is_the_neumann_series_cut_after_one_term(rows):
     """Implicit = (I - J)^-1 one-step, J the Jacobian of EM's step, by brute force."""
     x = jnp.asarray(rows[:, :1])
@@ -245,7 +245,7 @@ def bad_runs(x):
     }
 
 
-@pytest.mark.parametrize("max_dense", [128, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("max_dense", [128, pytest.param(0, marks=pytest.mark.nightly)])
 def test_no_derivative_is_nan_or_zero_as_asked(rows, max_dense):
     def gradient(initial, options, undefined):
         adjoint = Implicit(undefined=undefined, max_dense=max_dense)
@@ -264,7 +264,7 @@ def test_no_derivative_is_nan_or_zero_as_asked(rows, max_dense):
     assert report.condition_number > 1e7
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_absent_component_changes_nothing(rows):
     """The gradient with a third component at -inf is that of the two others alone."""
     two = start(rows, 2)
@@ -314,7 +314,7 @@ def test_padding_and_duplicates(rows):
     np.testing.assert_allclose(by_copy[0] + by_copy[-1], by_weight[0], rtol=1e-8)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_second_derivatives_of_the_answer(rows):
     initial = start(rows, 2, "tied")
 
@@ -416,7 +416,7 @@ def test_conjugate_gradients_solve_or_say_that_they_did_not():
     assert not conjugate_gradients(lambda v: matrix @ v, right * jnp.nan, scale, 1e-13, 9)[1]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_float32_is_right_to_its_digits(rows):
     """Dense and iterative, at the default tolerance and a Newton step."""
 

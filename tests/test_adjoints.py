@@ -32,7 +32,7 @@ def scalar(mixture):
     "solver",
     [
         om.solvers.EM(),
-        pytest.param(om.solvers.Gradient(optax.lbfgs()), marks=pytest.mark.slow),
+        pytest.param(om.solvers.Gradient(optax.lbfgs()), marks=pytest.mark.nightly),
     ],
     ids=["em", "lbfgs"],
 )

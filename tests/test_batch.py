@@ -194,13 +194,13 @@ def test_a_warning_counts_what_did_not_converge():
         om.fit_batch(ragged_list([20, 60]), 3, key=0, n_init=2, max_steps=1)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_float32_stays_float32():
     x = [rows.astype(np.float32) for rows in ragged_list([60, 40])]
     assert om.fit_batch(x, 3, key=0, n_init=2, tolerance=1e-5).value.dtype == np.float32
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_thousand_data_sets_are_the_separate_fits():
     rng = np.random.default_rng(7)
     x = ragged_list(rng.integers(3, 501, 1000), seed=8)

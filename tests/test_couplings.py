@@ -152,8 +152,8 @@ def test_zero_weights_zero_proportions_infinite_costs():
     "coupling",
     [
         SemiRelaxed(),
-        pytest.param(Penalized(0.8), marks=pytest.mark.slow),
-        pytest.param(Balanced(), marks=pytest.mark.slow),
+        pytest.param(Penalized(0.8), marks=pytest.mark.nightly),
+        pytest.param(Balanced(), marks=pytest.mark.nightly),
     ],
     ids=["semi-relaxed", "penalized", "balanced"],
 )
@@ -170,7 +170,7 @@ def test_derivatives_to_second_order(coupling):
     check_grads(jax.jit(value), arguments, order=2, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_derivative_in_rho_and_target_sizes():
     cost, a, pi = instance(6, 8, 3)
 

@@ -95,7 +95,7 @@ def test_a_row_that_is_not_a_number_is_absent_at_weight_zero(structure):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_second_order(structure):
     mixture = mixture_of(structure)
 

@@ -158,7 +158,8 @@ def test_same_minimisers_in_the_proportions(seed):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     "structure",
-    ["full"] + [pytest.param(s, marks=pytest.mark.slow) for s in ("tied", "diagonal", "spherical")],
+    ["full"]
+    + [pytest.param(s, marks=pytest.mark.nightly) for s in ("tied", "diagonal", "spherical")],
 )
 def test_proposition_2_3(blobs, structure, dtype):
     """Maximum likelihood is transport: value by value, at the optimum, and at the vertices."""

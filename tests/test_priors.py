@@ -21,7 +21,7 @@ VARIANCE = np.array([0.5, 2.0])
 LBFGS = optax.lbfgs()
 ONE_FAST = [
     "full",
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("tied", "diagonal", "spherical")),
+    *(pytest.param(name, marks=pytest.mark.nightly) for name in ("tied", "diagonal", "spherical")),
 ]
 
 

@@ -23,7 +23,7 @@ def sections():
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("title", [title for title in sections() if title])
 def test_recipe(title, monkeypatch):
     mpl.use("Agg")

@@ -187,7 +187,7 @@ def numbers(mixture):
     return jnp.concatenate([mixture.weights[:1], mixture.components.mean.ravel(), upper.ravel()])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_they_agree_with_a_parametric_bootstrap():
     """500 fits at once. The spread of 500 draws is itself known to about 3 %."""
     n = 1500
@@ -200,7 +200,7 @@ def test_they_agree_with_a_parametric_bootstrap():
     np.testing.assert_allclose(spread, expected, rtol=0.10)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_intervals_cover_the_truth():
     """95 % intervals of 500 replications: all parameters together between 92 and 97 %."""
     n = 600

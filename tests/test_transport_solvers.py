@@ -36,7 +36,10 @@ def initial(faithful):
 @pytest.mark.parametrize(
     "case",
     ["balanced", "sizes"]
-    + [pytest.param(c, marks=pytest.mark.slow) for c in ("penalized", "sharp", "blurred", "both")],
+    + [
+        pytest.param(c, marks=pytest.mark.nightly)
+        for c in ("penalized", "sharp", "blurred", "both")
+    ],
 )
 def test_em_descends_and_agrees_with_the_gradient(faithful, initial, case):
     problem = om.Problem(faithful, **PROBLEMS[case])
@@ -157,7 +160,7 @@ def test_balanced_start(faithful, initial):
     np.testing.assert_allclose(batch.value[0], batch.value[1], rtol=1e-10)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "options",
     [{"epsilon": 0.6}, {"coupling": Penalized(0.7)}, {"coupling": Balanced()}],
@@ -177,7 +180,7 @@ def test_implicit_derivatives_at_any_coupling(blobs, options):
     np.testing.assert_allclose(np.sum(gradient * direction), numeric, rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_implicit_derivatives_in_epsilon_and_rho(blobs):
     initial = start(blobs, 2)
 
