@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from .engine import Engine, Guarded
 from .engine.kernels.guarded import largest_amplification
+from .engine.kernels.moment import natural_form
 from .mixture import Mixture
 from .oracle import Oracle
 from .problem import Problem
@@ -17,12 +18,12 @@ class Explanation:
 
     Attributes:
         engine: the kernel and the execution.
-        kernel: the kernel that the mixture's parameters lead to: "moment" or "reference".
+        kernel: the kernel that shapes and parameters lead to: "entrywise", "moment" or "reference".
         tile_rows: rows that are held at a time.
         n_rows: rows in all.
         tile_bytes: about what a tile holds, whatever the number of rows.
         amplification: how many unit roundoffs, per feature, the moment kernel may lose; None where
-            the family has no natural form.
+            that decides nothing.
         limit: up to where the moment kernel is taken; None as well.
     """
 
@@ -52,9 +53,10 @@ class Explanation:
 def explain(problem: Problem, mixture: Mixture, *, engine: Engine | None = None) -> Explanation:
     """Says which kernel and tile `solve` takes for a problem at a mixture.
 
-    The kernel is chosen anew at each step from the parameters at hand, so that it may change in the
-    course of a fit: the moment kernel expands squares, and loses digits where means lie many
-    standard deviations apart or columns correlate strongly; the reference kernel does not.
+    On more than a few rows the kernel is chosen anew at each step from the parameters at hand, so
+    that it may change in the course of a fit: the moment kernel expands squares, and loses digits
+    where means lie many standard deviations apart or columns correlate strongly; the reference
+    kernel does not.
 
     Args:
         problem: rows [n, d].
@@ -66,16 +68,17 @@ def explain(problem: Problem, mixture: Mixture, *, engine: Engine | None = None)
         >>> problem = om.Problem(om.datasets.old_faithful().x)
         >>> start = om.initializers.kmeans_plus_plus(jax.random.key(0), problem, n_components=2)
         >>> om.explain(problem, start).kernel
-        'moment'
+        'entrywise'
     """
     problem = problem.checked()
     n, dtype = problem.x.shape[0], problem.x.dtype
     components = mixture.components
     chosen = Oracle(problem, engine).engine_for(mixture)
-    kernel, form = type(chosen.kernel).__name__.lower(), components.natural()
-    amplification = None if form is None else float(form.amplification())
-    limit = None if form is None else largest_amplification(dtype)
-    if isinstance(chosen.kernel, Guarded) and amplification is not None and limit is not None:
+    kernel = type(chosen.kernel).__name__.lower()
+    amplification = limit = None
+    if isinstance(chosen.kernel, Guarded):
+        amplification = float(natural_form(components).amplification())
+        limit = largest_amplification(dtype)
         kernel = "moment" if amplification <= limit else "reference"
     rows = chosen.execution.tile_rows(n)
     held = rows * chosen.kernel.numbers_per_row(components) * jnp.dtype(dtype).itemsize

@@ -201,10 +201,14 @@ def _best_of_starts(
         first = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(problem.x.dtype), first)
         return run(Oracle(problem, engine), solver, first, limits)
 
-    in_turn = problem.x.size > SIDE_BY_SIDE or program.n_init == 1
-    each = functools.partial(jax.lax.map, run_one) if in_turn else jax.vmap(run_one)
-    solutions = each(jax.random.split(key, program.n_init))
-    best = jax.tree.map(lambda leaf: leaf[best_start(solutions)], solutions)
+    keys = jax.random.split(key, program.n_init)
+    if program.n_init == 1:
+        best = run_one(keys[0])
+    else:
+        in_turn = problem.x.size > SIDE_BY_SIDE
+        each = functools.partial(jax.lax.map, run_one) if in_turn else jax.vmap(run_one)
+        solutions = each(keys)
+        best = jax.tree.map(lambda leaf: leaf[best_start(solutions)], solutions)
     if frame is None:
         return best
     return best.affine(*(jnp.asarray(part, problem.x.dtype) for part in frame))

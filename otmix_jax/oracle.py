@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, PyTree
 
-from ._pytree import pytree, replace, static
+from ._pytree import pytree, replace
 from .engine import Columns, Engine, choose
 from .mixture import Mixture
 from .priors import split
@@ -38,17 +38,15 @@ class Oracle:
     Attributes:
         problem: what is minimised.
         engine: how a pass over the rows is made; None chooses by shape.
-        forward: whether it is promised that nothing is backpropagated.
     """
 
     problem: Problem
     engine: Engine | None = None
-    forward: bool = static(default=False)
 
     def engine_for(self, mixture: Mixture) -> Engine:
         """The engine, chosen by shape unless it was given."""
         x = self.problem.x
-        return self.engine or choose(mixture.components, x.shape[0], x.dtype, forward=self.forward)
+        return self.engine or choose(mixture.components, x.shape[0], x.dtype)
 
     def transport(self, mixture: Mixture) -> RowsProblem:
         """The transport problem at a mixture."""

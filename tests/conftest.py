@@ -1,6 +1,10 @@
 """Float64, every warning an error, and shapes checked by beartype in every public function."""
 
+import os
 from pathlib import Path
+
+# Tests compile much and compute little: what compiles sooner is done sooner.
+os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
 
 import jax
 import numpy as np
@@ -8,6 +12,10 @@ import pytest
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_enable_x64", True)
+# Shared by the workers, and by the next run.
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent / ".jax_cache"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 with install_import_hook("otmix_jax", "strictness.check"):
     import otmix_jax as om

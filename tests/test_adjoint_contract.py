@@ -216,7 +216,8 @@ def test_one_step_is_the_neumann_series_cut_after_one_term(rows):
     oracle, em = om.oracle.Oracle(om.Problem(x)), om.solvers.EM()
 
     def step(flat):
-        return ravel_pytree(em.mixture(em.step(oracle, em.init(oracle, unravel(flat)))))[0]
+        here = em.step(oracle, em.init(oracle, unravel(flat)))
+        return ravel_pytree(em.mixture(em.step(oracle, here)))[0]
 
     jacobian = jax.jacfwd(step)(answer)
     expected = np.linalg.solve(np.eye(len(answer)) - jacobian, one_step)

@@ -83,8 +83,8 @@ def test_the_penalty_is_the_log_density_of_the_prior():
 def test_the_objective_never_rises_and_ends_at_an_optimum(blobs, structure, prior):
     problem = om.Problem(blobs, prior=prior).checked()
     oracle, em = Oracle(problem), om.solvers.EM()
-    state = em.init(oracle, start(blobs, covariance=structure))
     step = jax.jit(em.step)
+    state = step(oracle, em.init(oracle, start(blobs, covariance=structure)))
     objectives = [float(em.progress(state).objective)]
     for _ in range(40):
         state = step(oracle, state)

@@ -31,8 +31,8 @@ def test_em_descends_the_penalised_objective(blobs, structure):
     prior = om.families.Ridge.of(blobs, np.full(len(blobs), 1 / len(blobs)), np.array(0.2))
     oracle = Oracle(om.Problem(blobs, prior=prior).checked())
     solver = om.solvers.EM()
-    state = solver.init(oracle, start(blobs, 3, structure))
     step = jax.jit(solver.step)
+    state = step(oracle, solver.init(oracle, start(blobs, 3, structure)))
     objectives = [float(solver.progress(state).objective)]
     for _ in range(40):
         state = step(oracle, state)

@@ -50,7 +50,8 @@ class OneStep(Adjoint):
         still = with_frozen(
             jax.lax.stop_gradient(solution.mixture), frozen_weights(oracle, initial)
         )
-        state = self.solver.step(oracle, self.solver.init(oracle, still))
+        here = self.solver.step(oracle, self.solver.init(oracle, still))
+        state = self.solver.step(oracle, here)
         mixture = _borrow(solution.mixture, self.solver.mixture(state))
         values: tuple[Array, ...] = (
             solution.value,

@@ -174,7 +174,7 @@ def _threads() -> int:
 
 def block_size(size: int, n_lanes: int) -> int:
     """Lanes that advance together: what stays in a core's cache; on an accelerator, all of them."""
-    fits = n_lanes if jax.default_backend() != "cpu" else int(np.clip(8192 // size, 8, 128))
+    fits = n_lanes if jax.default_backend() != "cpu" else int(np.clip(32_768 // size, 8, 128))
     return fits if n_lanes > 4 * fits else min(fits, 8)
 
 

@@ -42,7 +42,7 @@ class Lanes:
         """The oracle of one lane."""
         index = self.which[lane]
         problem = jax.tree.map(lambda leaf: leaf[index], self.problems)
-        return Oracle(problem, forward=True)
+        return Oracle(problem)
 
 
 def _blocked(

@@ -5,9 +5,9 @@ from .choice import choose as choose
 from .execution import Dense as Dense
 from .execution import Execution as Execution
 from .execution import Tiled as Tiled
+from .kernels import Entrywise as Entrywise
 from .kernels import Guarded as Guarded
 from .kernels import Kernel as Kernel
-from .kernels import Lanes as Lanes
 from .kernels import Moment as Moment
 from .kernels import Ready as Ready
 from .kernels import Reference as Reference

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from .._pytree import pytree
 from ..families.base import Family
 from .execution import Dense, Execution, Tiled
-from .kernels import Guarded, Kernel, Lanes, Ready, Reference
-from .kernels.lanes import fits
+from .kernels import Entrywise, Guarded, Kernel, Ready, Reference
+from .kernels.entrywise import fits
 from .rows import Rows
 from .sweep import Columns, DualSweep, Sweep
 from .total import total
@@ -52,15 +52,15 @@ class Engine:
         return self.kernel.ready(columns, components)
 
 
-def choose(components: Family, n: int, dtype: DTypeLike, *, forward: bool = False) -> Engine:
+def choose(components: Family, n: int, dtype: DTypeLike) -> Engine:
     """The engine for n rows: the guarded moment kernel where the family has a natural form.
 
-    Tiles hold about `TILE_BYTES`; rows that fit into one are not split. `forward` promises that
-    nothing is backpropagated, so that small problems may be batched with `Lanes`.
+    Small problems get the entrywise kernel. Tiles hold about `TILE_BYTES`; rows that fit into one
+    are not split.
     """
     form = jax.eval_shape(lambda c: c.natural(), components)
-    if forward and n <= SMALLEST and fits(components):
-        return _engine(Lanes(), components, n, dtype)
+    if n <= SMALLEST and fits(components):
+        return _engine(Entrywise(), components, n, dtype)
     linear = form is not None and form.coefficients.shape[-1] <= MOST_FEATURES
     return _engine(Guarded() if linear else Reference(), components, n, dtype)
 

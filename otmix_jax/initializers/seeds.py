@@ -113,23 +113,19 @@ def _greedy_seeds(
     key: PRNGKeyArray, x: Array, row_weight: Array, n_components: int
 ) -> Int[Array, " k"]:
     trials = 2 + int(math.log(max(n_components, 1)))
-    first_key, *keys = jax.random.split(key, n_components)
-    first = _draw(first_key, row_weight, 1)[0]
-    nearest = jnp.sum((x - x[first]) ** 2, axis=1)
 
     def add(nearest: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
-        potential = row_weight * nearest
-        # Fewer distinct rows than seeds: nothing is left to gain, any present row will do.
+        first = jnp.isinf(nearest[0])
+        potential = jnp.where(first, 0, row_weight * nearest)
+        # At first, or with fewer distinct rows than seeds, any present row will do.
         mass = jnp.where(jnp.any(potential > 0), potential, row_weight)
         candidates = _draw(key, mass, trials)
         closer = jnp.minimum(nearest[:, None], _square_distances(x, x[candidates]))
-        best = jnp.argmin(matmul(row_weight, closer))
+        best = jnp.where(first, 0, jnp.argmin(matmul(row_weight, closer)))
         return closer[:, best], candidates[best]
 
-    if not keys:
-        return first[None]
-    _, others = jax.lax.scan(add, nearest, jnp.stack(keys))
-    return jnp.concatenate([first[None], others])
+    far = jnp.full(x.shape[0], jnp.inf, x.dtype)
+    return jax.lax.scan(add, far, jax.random.split(key, n_components))[1]
 
 
 def _distinct_seeds(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int
 
-from .._pytree import pytree, replace, static
+from .._pytree import pytree, static
 from ..mixture import Mixture
 from ..oracle import Oracle
 from ..solution import RunCertificate, Solution
@@ -58,21 +58,25 @@ def _stopping(limits: Limits, decrease: Array) -> tuple[Array, Array]:
 
 
 def start(oracle: Oracle, solver: Solver, mixture: Mixture, limits: Limits) -> Carry:
-    """Before the first step; a start that is not finite is done at once."""
+    """Before the start is evaluated, which is step 0."""
     state = solver.init(oracle, oracle.admissible(mixture))
-    progress = solver.progress(state)
-    history = jnp.full((limits.history_size,), jnp.nan, progress.value.dtype)
-    history = history.at[:1].set(progress.value)
-    # A gradient method can be at the optimum already; EM's infinite decrease says nothing yet.
-    stop, ending = _stopping(limits, progress.decrease)
-    healthy = progress.status == Status.CONVERGED.code
-    status = jnp.where(healthy, jnp.where(stop, ending, Status.MAX_STEPS.code), progress.status)
-    steps, infinite = jnp.zeros((), jnp.int32), jnp.full_like(progress.decrease, jnp.inf)
-    return Carry(state, status, stop | ~healthy, steps, history, infinite)
+    decrease = solver.progress(state).decrease
+    return Carry(
+        state,
+        jnp.asarray(Status.MAX_STEPS.code, jnp.int32),
+        jnp.asarray(False),
+        jnp.asarray(-1, jnp.int32),
+        jnp.full((limits.history_size,), jnp.nan, decrease.dtype),
+        jnp.full_like(decrease, jnp.inf),
+    )
 
 
 def advance(oracle: Oracle, solver: Solver, limits: Limits, carry: Carry) -> Carry:
-    """One step, and its entry in the account. A step that failed is not counted."""
+    """One step, and its entry in the account. A step that failed is not counted.
+
+    A start that is not finite ends the run, and so does one that is optimal already, which a
+    gradient method sees at once.
+    """
     state = solver.step(oracle, carry.state)
     progress = solver.progress(state)
     healthy = progress.status == Status.CONVERGED.code
@@ -83,7 +87,7 @@ def advance(oracle: Oracle, solver: Solver, limits: Limits, carry: Carry) -> Car
         state,
         jnp.where(healthy, jnp.where(stop, ending, Status.MAX_STEPS.code), progress.status),
         stop | ~healthy,
-        n_steps,
+        jnp.maximum(n_steps, 0),
         carry.history.at[carry.n_steps + 1].set(entry, mode="drop"),
         solver.progress(carry.state).decrease,
     )
@@ -134,7 +138,6 @@ def _certificate(mixture: Mixture, mass: Array, before: Array, last: Array) -> R
 
 def run(oracle: Oracle, solver: Solver, mixture: Mixture, limits: Limits) -> Solution:
     """`lax.while_loop`: stops by itself, has no reverse mode."""
-    oracle = replace(oracle, forward=True)
     carry = jax.lax.while_loop(
         lambda c: running(limits, c),
         lambda c: advance(oracle, solver, limits, c),
@@ -146,7 +149,10 @@ def run(oracle: Oracle, solver: Solver, mixture: Mixture, limits: Limits) -> Sol
 def run_scanned(
     oracle: Oracle, solver: Solver, mixture: Mixture, limits: Limits, length: int
 ) -> Solution:
-    """`lax.scan` over `length` steps, those after the stop idle: reverse mode goes through."""
+    """`lax.scan` over `length` steps and the start, those after the stop idle.
+
+    Reverse mode goes through.
+    """
 
     @jax.checkpoint
     def body(carry: Carry, _: None) -> tuple[Carry, None]:
@@ -160,5 +166,5 @@ def run_scanned(
             None,
         )
 
-    carry, _ = jax.lax.scan(body, start(oracle, solver, mixture, limits), None, length=length)
+    carry, _ = jax.lax.scan(body, start(oracle, solver, mixture, limits), None, length=length + 1)
     return finish(oracle, solver, carry)

@@ -1,25 +1,34 @@
 """Expectation-maximisation as the note has it: block-coordinate descent on transport."""
 
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Bool
 
 from .._numerics import all_finite, normalize, safe_log
 from .._pytree import pytree, replace
 from ..mixture import Mixture
 from ..oracle import Evaluation, Oracle
 from ..status import Status
-from .base import Progress, Solver
+from .base import Progress, Solver, no_progress
+
+_T = TypeVar("_T")
 
 
 @pytree
 class EMState:
-    """A mixture, its own plan (block 1, already done), and the account of the last step."""
+    """A mixture, its own plan (block 1, already done), and the account of the last step.
+
+    Until the start is evaluated, `started` is false and the plan is blank.
+    """
 
     current: Mixture
     plan: Evaluation
     progress: Progress
+    started: Bool[Array, ""]
 
 
 @pytree
@@ -35,7 +44,7 @@ class EM(Solver):
     """
 
     def init(self, oracle: Oracle, mixture: Mixture) -> EMState:
-        """Evaluates the start.
+        """A blank plan.
 
         Raises:
             ValueError: at trace time, if proportions are to be learned under prescribed sizes.
@@ -52,38 +61,39 @@ class EM(Solver):
                 "EM learns proportions under a Dirichlet prior only in maximum likelihood "
                 "(epsilon=None, SemiRelaxed()): use the Gradient solver"
             )
-        plan = oracle.evaluate(mixture)
-        objective = plan.value + oracle.penalty(mixture)
-        healthy = jnp.isfinite(objective) & all_finite((plan.statistics, plan.g))
-        status = jnp.where(healthy, Status.CONVERGED.code, Status.NON_FINITE.code)
-        decrease = jnp.full_like(objective, jnp.inf)
-        return EMState(mixture, plan, Progress(plan.value, objective, decrease, plan.mass, status))
+        shapes = jax.eval_shape(oracle.evaluate, mixture)
+        blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return EMState(mixture, blank, no_progress(mixture, blank.mass), jnp.asarray(False))
 
     def step(self, oracle: Oracle, state: EMState) -> EMState:
         """Proportions, parameters, then the plan of the new mixture."""
-        mixture, plan, before = state.current, state.plan, state.progress
-        components = mixture.components.maximize(plan.statistics, plan.mass, oracle.problem.prior)
-        learned = oracle.problem.weights_are_learned
-        log_weights = (
-            safe_log(normalize(oracle.proportions(plan.mass))) if learned else mixture.log_weights
-        )
-        new = Mixture(log_weights, components)
-        new_plan = oracle.evaluate(new, start=plan.g)
-        objective = new_plan.value + oracle.penalty(new)
-        healthy = all_finite((components, new_plan.g)) & jnp.isfinite(objective)
+        mixture, before, started = state.current, state.progress, state.started
+        new = _where(started, self._best_for(oracle, state), mixture)
+        plan = oracle.evaluate(new, start=state.plan.g)
+        objective = plan.value + oracle.penalty(new)
+        sound = all_finite((plan.statistics, plan.g)) & jnp.isfinite(objective)
+        sound &= all_finite(new.components) | ~started
+        decrease = _decrease(before.objective, objective, mixture, new)
         after = Progress(
-            new_plan.value,
+            plan.value,
             objective,
-            _decrease(before.objective, objective, mixture, new),
-            new_plan.mass,
-            jnp.full_like(before.status, Status.CONVERGED.code),
+            jnp.where(started, decrease, before.decrease),
+            plan.mass,
+            jnp.where(sound, before.status, Status.NON_FINITE.code),
         )
         failed = replace(before, status=jnp.full_like(before.status, Status.COLLAPSED.code))
-        return jax.tree.map(
-            lambda good, kept: jnp.where(healthy, good, kept),
-            EMState(new, new_plan, after),
-            EMState(mixture, plan, failed),
+        yes = jnp.ones_like(started)
+        return _where(
+            sound | ~started, EMState(new, plan, after, yes), replace(state, progress=failed)
         )
+
+    def _best_for(self, oracle: Oracle, state: EMState) -> Mixture:
+        """Blocks 2 and 3, for the plan at hand."""
+        mixture, plan = state.current, state.plan
+        components = mixture.components.maximize(plan.statistics, plan.mass, oracle.problem.prior)
+        if not oracle.problem.weights_are_learned:
+            return Mixture(mixture.log_weights, components)
+        return Mixture(safe_log(normalize(oracle.proportions(plan.mass))), components)
 
     def mixture(self, state: EMState) -> Mixture:
         """The current mixture."""
@@ -92,6 +102,10 @@ class EM(Solver):
     def progress(self, state: EMState) -> Progress:
         """The objective's decrease in the last step."""
         return state.progress
+
+
+def _where(condition: Array, yes: _T, no: _T) -> _T:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
 def _decrease(before: Array, after: Array, old: Mixture, new: Mixture) -> Array:

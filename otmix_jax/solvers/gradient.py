@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
-from jaxtyping import PyTree
+from jaxtyping import Bool, PyTree
 
 from .._numerics import all_finite
 from .._pytree import pytree, replace, static
 from ..mixture import Mixture
 from ..oracle import Oracle
 from ..status import Status
-from .base import Progress, Solver
+from .base import Progress, Solver, no_progress
 
 
 @pytree
@@ -26,6 +26,7 @@ class GradientState:
     gradient: PyTree
     optimizer_state: Any
     progress: Progress
+    started: Bool[Array, ""]
 
 
 def _squared_norm(tree: PyTree) -> Array:
@@ -67,11 +68,26 @@ class Gradient(Solver):
     def init(self, oracle: Oracle, mixture: Mixture) -> GradientState:
         """The origin of the coordinates is the start."""
         zeros = jax.tree.map(jnp.zeros_like, mixture.unconstrained(mixture))
-        progress, gradient = self._evaluate(oracle, mixture, zeros)
-        return GradientState(mixture, zeros, gradient, self.optimizer.init(zeros), progress)
+        # No optimiser divides by the norm of this one; its step is not taken.
+        blank = jax.tree.map(jnp.ones_like, zeros)
+        progress, begin = no_progress(mixture, None), self.optimizer.init(zeros)
+        return GradientState(mixture, zeros, blank, begin, progress, jnp.asarray(False))
 
     def step(self, oracle: Oracle, state: GradientState) -> GradientState:
-        """One update of the optimiser."""
+        """One update of the optimiser, and the gradient where it leads."""
+        coordinates, optimizer_state = jax.lax.cond(
+            state.started,
+            lambda: self._update(oracle, state),
+            lambda: (state.coordinates, state.optimizer_state),
+        )
+        progress, gradient = self._evaluate(oracle, state.origin, coordinates)
+        yes = jnp.ones_like(state.started)
+        new = GradientState(state.origin, coordinates, gradient, optimizer_state, progress, yes)
+        kept = replace(state, progress=replace(state.progress, status=progress.status))
+        taken = (progress.status == Status.CONVERGED.code) | ~state.started
+        return jax.tree.map(lambda good, old: jnp.where(taken, good, old), new, kept)
+
+    def _update(self, oracle: Oracle, state: GradientState) -> tuple[PyTree, Any]:
         optimizer = optax.with_extra_args_support(self.optimizer)
         updates, optimizer_state = optimizer.update(
             state.gradient,
@@ -81,12 +97,7 @@ class Gradient(Solver):
             grad=state.gradient,
             value_fn=lambda z: oracle.objective(_constrain(oracle, state.origin, z)),
         )
-        coordinates = optax.apply_updates(state.coordinates, updates)
-        progress, gradient = self._evaluate(oracle, state.origin, coordinates)
-        new = GradientState(state.origin, coordinates, gradient, optimizer_state, progress)
-        kept = replace(state, progress=replace(state.progress, status=progress.status))
-        healthy = progress.status == Status.CONVERGED.code
-        return jax.tree.map(lambda good, old: jnp.where(healthy, good, old), new, kept)
+        return optax.apply_updates(state.coordinates, updates), optimizer_state
 
     def mixture(self, state: GradientState) -> Mixture:
         """The mixture at the coordinates."""

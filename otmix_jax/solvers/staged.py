@@ -39,12 +39,11 @@ class Staged(Solver):
             return self.inner.init(oracle, mixture)
 
         def body(count: Array, state: Any) -> Any:
-            # A step moves by the plan at hand, and makes the next one: that of step count + 1.
-            following = self.early(oracle, jnp.minimum(count + 1, self.steps - 1))
-            return self.inner.step(following, state)
+            # A step moves by the plan at hand, and makes the next one; the first makes the first.
+            return self.inner.step(self.early(oracle, jnp.minimum(count, self.steps - 1)), state)
 
         first = self.inner.init(self.early(oracle, jnp.asarray(0)), self.begin(mixture))
-        last = jax.lax.fori_loop(0, self.steps, body, first)
+        last = jax.lax.fori_loop(0, self.steps + 1, body, first)
         reached = self.inner.mixture(last)
         if not oracle.problem.weights_are_learned:
             reached = replace(reached, log_weights=mixture.log_weights)

@@ -1,0 +1,125 @@
+"""Few components and features: sums written out, so that every loop runs over the rows.
+
+Products of a few columns leave a processor idle, the more so one by one under `vmap`. Here each
+entry of a difference, of the plan and of a moment is a vector over rows, and many small problems
+side by side are the same loops over more of them.
+"""
+
+import functools
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ..._pytree import pytree
+from ...families.base import Family
+from ...families.natural import LocationForm
+from ..sweep import Columns, Sweep
+from .base import Kernel, weighted_value
+from .reference import Reference, ReferenceReady
+
+MOST_ENTRIES = 128
+"""Entries of all whitening matrices up to which sums are written out one by one."""
+
+
+@pytree
+class EntrywiseReady(ReferenceReady):
+    """As `ReferenceReady`, with potential and sweep entry by entry."""
+
+    columns: Columns
+    components: Any
+    form: LocationForm
+
+    def potential(self, x: Array) -> Array:
+        """See `Ready.potential`."""
+        if not self._plain:
+            return super().potential(x)
+        return self._softmax(self._differences(x))[0]
+
+    def sweep(self, x: Array, row_weight: Array) -> Sweep:
+        """See `Ready.sweep`."""
+        if not self._plain:
+            return super().sweep(x, row_weight)
+        u = self._differences(jnp.where(row_weight[:, None] != 0, x, 0))
+        f, scaled, total = self._softmax(u)
+        share = row_weight / total
+        moments = [_moments(share * s, entries) for s, entries in zip(scaled, u, strict=True)]
+        mass, first, second = (jnp.stack(leaves) for leaves in zip(*moments, strict=True))
+        statistics = self.components.location_statistics(first, second)
+        return Sweep(weighted_value(row_weight, f), mass, statistics)
+
+    @property
+    def _plain(self) -> bool:
+        return self.columns.epsilon is None and self.columns.g is None
+
+    def _differences(self, x: Array) -> list[list[Array]]:
+        """Entries [t] of x - p_j."""
+        k, d = self.form.pivot.shape
+        return [[x[:, i] - self.form.pivot[j, i] for i in range(d)] for j in range(k)]
+
+    def _softmax(self, u: list[list[Array]]) -> tuple[Array, list[Array], Array]:
+        """Row potential; the conditional plan's columns times a sum; and this sum [t], not 0."""
+        form, log_weights = self.form, self.columns.log_weights
+        offset = log_weights - form.constant
+        logits = [
+            offset[j] - 0.5 * _square_norm(form.whitening[j], entries)
+            for j, entries in enumerate(u)
+        ]
+        farthest = float(jnp.finfo(functools.reduce(jnp.maximum, logits).dtype).max) / 4
+        base = jax.lax.stop_gradient(jnp.maximum(functools.reduce(jnp.maximum, logits), -farthest))
+        scaled = [jnp.exp(logit - base) for logit in logits]
+        # Relative to the peak the sum is >= 1, unless a row is out of reach of every component.
+        total = jnp.maximum(_added(scaled), 0.5)
+        return jnp.where(base > -farthest, -jnp.log(total) - base, jnp.inf), scaled, total
+
+
+def _along(present: Array, leaf: Array) -> Array:
+    return present.reshape(-1, *(1,) * (leaf.ndim - 1))
+
+
+def _added(terms: list[Array]) -> Array:
+    return functools.reduce(operator.add, terms)
+
+
+def _square_norm(whitening: Array, u: list[Array]) -> Array:
+    rows = [_added([whitening[i, m] * u[m] for m in range(i + 1)]) for i in range(len(u))]
+    return _added([row**2 for row in rows])
+
+
+def _moments(mass: Array, u: list[Array]) -> tuple[Array, Array, Array]:
+    """Sums over rows of mass, of mass u, and of mass u u^T."""
+    d = len(u)
+    weighted = [mass * entry for entry in u]
+    half = {(i, m): jnp.sum(weighted[i] * u[m]) for i in range(d) for m in range(i + 1)}
+    second = [[half[max(i, m), min(i, m)] for m in range(d)] for i in range(d)]
+    return jnp.sum(mass), jnp.stack([jnp.sum(w) for w in weighted]), jnp.array(second)
+
+
+@pytree
+class Entrywise(Kernel):
+    """`Reference` for few components and features, as safe as it is: no square is expanded."""
+
+    def ready(self, columns: Columns, components: Family) -> EntrywiseReady:
+        """See `Kernel.ready`.
+
+        Raises:
+            TypeError: for a family without a location form.
+        """
+        form = components.location_form()
+        if form is None:
+            raise TypeError(f"{type(components).__name__} has no location form: use Reference")
+        present = columns.log_weights > -jnp.inf  # an absent component may hold anything
+        form = jax.tree.map(lambda leaf: jnp.where(_along(present, leaf), leaf, 0), form)
+        return EntrywiseReady(columns, components, form)
+
+    def numbers_per_row(self, components: Family) -> int:
+        """The reference kernel's."""
+        return Reference().numbers_per_row(components)
+
+
+def fits(components: Family) -> bool:
+    """Whether the family's sums are few enough to be written out."""
+    form = components.location_form()
+    return form is not None and form.whitening.size <= MOST_ENTRIES
