@@ -147,7 +147,7 @@ def _run(task: _Task, ragged: Ragged, slice_lanes: int, progress: Progress) -> B
         with jax.enable_x64(wide):
             return _solve_slice(task, ragged, *one, progress)
 
-    with ThreadPoolExecutor(_threads()) as pool:
+    with ThreadPoolExecutor(_threads(task.template.coupling)) as pool:
         try:
             parts = list(pool.map(work, slices))
         except BaseException:  # an interrupt, or the user's own function: the other threads end too
@@ -167,9 +167,14 @@ def _run(task: _Task, ragged: Ragged, slice_lanes: int, progress: Progress) -> B
     return Batch(solution, starts, jnp.asarray(float(sum(spent for _, spent in parts))))
 
 
-def _threads() -> int:
-    """Small programs do not fill several cores by themselves; an accelerator they do."""
-    return min(8, os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
+def _threads(coupling: Coupling) -> int:
+    """Small programs do not fill several cores by themselves; an accelerator they do.
+
+    The inner solve of other couplings calls LAPACK, and two batched calls at a time can block each
+    other (see `families.triangular`).
+    """
+    alone = jax.default_backend() != "cpu" or not coupling.free
+    return 1 if alone else min(8, os.cpu_count() or 1)
 
 
 def block_size(size: int, n_lanes: int) -> int:

@@ -1,4 +1,9 @@
-"""Lower-triangular factors: factorise, invert, and lay out as unconstrained coordinates."""
+"""Lower-triangular factors: factorise, invert, and lay out as unconstrained coordinates.
+
+Written in array operations, not as calls to LAPACK: on a CPU a batched call spreads over the very
+thread pool that runs it and waits there, so that two at a time block each other forever on a
+machine of few cores (jaxlib 0.10).
+"""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +11,7 @@ from jax import Array
 from jaxtyping import Float
 
 UNROLLED = 6
-"""Widths up to which factors are computed entry by entry: batched library calls are slow there."""
+"""Widths up to which factors are computed entry by entry; beyond, row by row in a loop."""
 
 
 def regular_cholesky(matrices: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
@@ -16,7 +21,7 @@ def regular_cholesky(matrices: Float[Array, "... d d"]) -> Float[Array, "... d d
     test does not depend on the columns' units.
     """
     d = matrices.shape[-1]
-    factor = _cholesky(matrices) if d <= UNROLLED else jnp.linalg.cholesky(matrices)
+    factor = _cholesky(matrices) if d <= UNROLLED else _cholesky_loop(matrices)
     variance = jnp.diagonal(matrices, axis1=-2, axis2=-1)
     pivot = jnp.diagonal(factor, axis1=-2, axis2=-1) ** 2
     floor = d * jnp.finfo(matrices.dtype).eps * variance
@@ -35,6 +40,51 @@ def _cholesky(matrices: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
     return _lower(entry, d)
 
 
+@jax.custom_jvp
+def _cholesky_loop(matrices: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
+    """The same, a column at a time; it reads the lower triangle."""
+    d = matrices.shape[-1]
+
+    def column(j: Array, factor: Array) -> Array:
+        rest = matrices[..., :, j] - jnp.sum(factor * factor[..., j, None, :], axis=-1)
+        pivot = _root(rest[..., j, None])
+        below = jnp.where(jnp.arange(d) > j, rest / pivot, 0)
+        return factor.at[..., :, j].set(jnp.where(jnp.arange(d) == j, pivot, below))
+
+    return jax.lax.fori_loop(0, d, column, jnp.zeros_like(matrices))
+
+
+@_cholesky_loop.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """L^-1 dL = lower(L^-1 dA L^-T), with half the diagonal."""
+    factor = _cholesky_loop(primals[0])
+    inverse = inverse_triangle(factor)
+    dot = jnp.tril(tangents[0])
+    dot += jnp.swapaxes(jnp.tril(dot, -1), -1, -2)
+    relative = multiply(multiply(inverse, dot), jnp.swapaxes(inverse, -1, -2))
+    half = 0.5 * jnp.eye(factor.shape[-1], dtype=factor.dtype)
+    return factor, multiply(factor, jnp.tril(relative) - half * relative)
+
+
+@jax.custom_jvp
+def _inverse_loop(factor: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
+    """Forward substitution, a row at a time."""
+    d = factor.shape[-1]
+    identity = jnp.eye(d, dtype=factor.dtype)
+
+    def row(i: Array, inverse: Array) -> Array:
+        known = jnp.sum(factor[..., i, :, None] * inverse, axis=-2)  # rows from i on are still 0
+        return inverse.at[..., i, :].set((identity[i] - known) / factor[..., i, i, None])
+
+    return jax.lax.fori_loop(0, d, row, jnp.zeros_like(factor))
+
+
+@_inverse_loop.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    inverse = _inverse_loop(primals[0])
+    return inverse, -multiply(multiply(inverse, jnp.tril(tangents[0])), inverse)
+
+
 def _root(x: Array) -> Array:
     """Square root; NaN below zero, with a finite gradient where it is not used."""
     positive = x > 0
@@ -51,8 +101,7 @@ def inverse_triangle(factor: Float[Array, "... d d"]) -> Float[Array, "... d d"]
     """The inverse of each lower factor."""
     d = factor.shape[-1]
     if d > UNROLLED:
-        identity = jnp.broadcast_to(jnp.eye(d, dtype=factor.dtype), factor.shape)
-        return jax.lax.linalg.triangular_solve(factor, identity, left_side=True, lower=True)
+        return _inverse_loop(factor)
     entry: dict[tuple[int, int], Array] = {}
     for j in range(d):
         entry[j, j] = 1 / factor[..., j, j]
