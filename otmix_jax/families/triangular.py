@@ -11,7 +11,7 @@ from jax import Array
 from jaxtyping import Float
 
 UNROLLED = 6
-"""Widths up to which factors are computed entry by entry; beyond, row by row in a loop."""
+"""Widths up to which factors are computed entry by entry."""
 
 
 def regular_cholesky(matrices: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
@@ -67,21 +67,33 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
 
 
 @jax.custom_jvp
-def _inverse_loop(factor: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
-    """Forward substitution, a row at a time."""
+def _inverse_doubled(factor: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
+    """Inverses of diagonal blocks of 1, 2, 4, ... rows: [[A, 0], [B, C]] from those of A and C.
+
+    No loop, so that XLA sees where two parts of a program invert the same factor.
+    """
     d = factor.shape[-1]
-    identity = jnp.eye(d, dtype=factor.dtype)
+    width = 1 << (d - 1).bit_length()
+    rest = [(0, 0)] * (factor.ndim - 2) + [(0, width - d)] * 2
+    padded = jnp.pad(factor, rest) + jnp.diag((jnp.arange(width) >= d).astype(factor.dtype))
+    inverse = 1 / jnp.diagonal(padded, axis1=-2, axis2=-1)[..., None, None]
+    size = 1
+    while size < width:
+        count = width // (2 * size)
+        blocks = padded.reshape(*padded.shape[:-2], count, 2, size, count, 2, size)
+        corners = jnp.diagonal(blocks[..., 1, :, :, 0, :], axis1=-4, axis2=-2)
+        above, below = inverse[..., ::2, :, :], inverse[..., 1::2, :, :]
+        corner = -multiply(multiply(below, jnp.moveaxis(corners, -1, -3)), above)
+        upper = jnp.concatenate([above, jnp.zeros_like(above)], axis=-1)
+        lower = jnp.concatenate([corner, below], axis=-1)
+        inverse = jnp.concatenate([upper, lower], axis=-2)
+        size *= 2
+    return inverse[..., 0, :d, :d]
 
-    def row(i: Array, inverse: Array) -> Array:
-        known = jnp.sum(factor[..., i, :, None] * inverse, axis=-2)  # rows from i on are still 0
-        return inverse.at[..., i, :].set((identity[i] - known) / factor[..., i, i, None])
 
-    return jax.lax.fori_loop(0, d, row, jnp.zeros_like(factor))
-
-
-@_inverse_loop.defjvp
+@_inverse_doubled.defjvp
 def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    inverse = _inverse_loop(primals[0])
+    inverse = _inverse_doubled(primals[0])
     return inverse, -multiply(multiply(inverse, jnp.tril(tangents[0])), inverse)
 
 
@@ -101,7 +113,7 @@ def inverse_triangle(factor: Float[Array, "... d d"]) -> Float[Array, "... d d"]
     """The inverse of each lower factor."""
     d = factor.shape[-1]
     if d > UNROLLED:
-        return _inverse_loop(factor)
+        return _inverse_doubled(factor)
     entry: dict[tuple[int, int], Array] = {}
     for j in range(d):
         entry[j, j] = 1 / factor[..., j, j]

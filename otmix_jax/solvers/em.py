@@ -116,5 +116,6 @@ def _decrease(before: Array, after: Array, old: Mixture, new: Mixture) -> Array:
     """
     difference = before - after
     rounding = 4 * jnp.finfo(after.dtype).eps * jnp.maximum(1, jnp.abs(after))
-    half_square = 0.5 * jnp.sum(ravel_pytree(new.unconstrained(old))[0] ** 2)
+    # About the new mixture, whose factors the pass inverts anyway.
+    half_square = 0.5 * jnp.sum(ravel_pytree(old.unconstrained(new))[0] ** 2)
     return jnp.where(jnp.abs(difference) > rounding, difference, half_square)
