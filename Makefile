@@ -49,4 +49,4 @@ bench: $(VENV)/.installed-bench  ## time against the peers and the floor, write 
 	$(bin)/python -m benchmarks.run $(BENCH)
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) demo.png benchmarks/results.json
+	rm -rf $(VENV) demo.png benchmarks/results.json tests/.jax_cache

@@ -240,6 +240,33 @@ def test_a_sweep_is_differentiable(structure, kernel):
     assert_close(moved(Engine(kernel, Tiled(8))), moved(Engine()), 1e-10)
 
 
+def test_an_entrywise_sweep_is_differentiable(structure):
+    """In components, rows and weights, that of an absent row included."""
+    components, columns = EXAMPLES[structure], columns_of(EXAMPLES[structure], "float64", False)
+    rows = rows_of(components, 20, "float64", absent=False)
+    weight = rows.weight.at[3].set(0)
+    direction = jnp.cos(jnp.arange(3.0))
+
+    def moved(kernel):
+        def mean(components, x, weight):
+            sweep = kernel.ready(columns, components).sweep(x, weight)
+            new = components.maximize(sweep.statistics, sweep.mass)
+            return sweep.value + sweep.mass @ direction + jnp.sum(new.cost(rows.x[:2]))
+
+        return jax.jit(jax.value_and_grad(mean, (0, 1, 2)))(components, rows.x, weight)
+
+    assert_close(moved(Entrywise()), moved(Reference()), 1e-10)
+
+
+def test_an_unreadable_row_is_nan_everywhere():
+    for kernel in (Entrywise(), Reference()):
+        ready = kernel.ready(Columns(jnp.log(jnp.array([0.2, 0.3, 0.5]))), EXAMPLES["full"])
+        potential = ready.potential(jnp.array([[0.0, jnp.nan], [1e300, 0.0], [0.0, 0.0]]))
+        assert np.isnan(potential[0])
+        assert potential[1] == jnp.inf
+        assert np.isfinite(potential[2])
+
+
 def test_rows_are_read_in_standard_coordinates():
     x = jnp.array([[1.0, 5.0], [3.0, 9.0], [jnp.nan, 1.0]])
     rows = Rows.of(x, jnp.array([0.5, 0.5, 0.0]), jnp.array([1.0, 1.0]), jnp.asarray(2.0))

@@ -42,7 +42,7 @@ class EntrywiseReady(ReferenceReady):
         """See `Ready.sweep`."""
         if not self._plain:
             return super().sweep(x, row_weight)
-        u = self._differences(jnp.where(row_weight[:, None] != 0, x, 0))
+        u = self._differences(x)
         f, scaled, total = self._softmax(u)
         share = row_weight / total
         moments = [_moments(share * s, entries) for s, entries in zip(scaled, u, strict=True)]
@@ -67,12 +67,13 @@ class EntrywiseReady(ReferenceReady):
             offset[j] - 0.5 * _square_norm(form.whitening[j], entries)
             for j, entries in enumerate(u)
         ]
-        farthest = float(jnp.finfo(functools.reduce(jnp.maximum, logits).dtype).max) / 4
-        base = jax.lax.stop_gradient(jnp.maximum(functools.reduce(jnp.maximum, logits), -farthest))
+        peak = jax.lax.stop_gradient(functools.reduce(jnp.maximum, logits))
+        farthest = float(jnp.finfo(peak.dtype).max) / 4
+        base = jnp.maximum(peak, -farthest)
         scaled = [jnp.exp(logit - base) for logit in logits]
         # Relative to the peak the sum is >= 1, unless a row is out of reach of every component.
         total = jnp.maximum(_added(scaled), 0.5)
-        return jnp.where(base > -farthest, -jnp.log(total) - base, jnp.inf), scaled, total
+        return jnp.where(peak < -farthest, jnp.inf, -jnp.log(total) - base), scaled, total
 
 
 def _along(present: Array, leaf: Array) -> Array:
