@@ -174,7 +174,7 @@ def test_lanes_side_by_side_equal_the_reference(structure, dtype):
 
 
 def test_a_lane_with_rows_out_of_reach_disturbs_no_other():
-    """Its value is infinite, which ends its run."""
+    """Its value is infinite, which ends its run; its plan still has the rows' mass."""
     components = EXAMPLES["full"]
     x = jnp.stack([jnp.zeros((2, 2)), jnp.full((2, 2), 1e200)])
     columns = Columns(jnp.log(jnp.array([0.2, 0.3, 0.5])))
@@ -187,6 +187,7 @@ def test_a_lane_with_rows_out_of_reach_disturbs_no_other():
     expected = jax.vmap(functools.partial(value_and_mass, Reference()))(x)
     np.testing.assert_allclose(value, expected[0], rtol=1e-12)
     np.testing.assert_allclose(mass[0], expected[1][0], rtol=1e-12)
+    np.testing.assert_allclose(mass[1].sum(), 1, rtol=1e-12)
 
 
 @pytest.mark.parametrize("engine", [ENGINES["reference-tiled"], ENGINES["guarded-tiled"]])

@@ -1,4 +1,4 @@
-"""Factors and inverses in array operations, on both sides of the width where they become loops."""
+"""Factors and inverses in array operations, of widths that are written out and others."""
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ def test_factors_and_inverses_equal_scipys(d):
 
 @pytest.mark.parametrize("d", [UNROLLED, UNROLLED + 1])
 def test_derivatives(d):
-    """To second order; under the vmap of leading axes too."""
+    """To second order, of several at once."""
     given = matrices(d, 2)
     factor = regular_cholesky(given)
     of_symmetric = jax.jit(lambda m: regular_cholesky(0.5 * (m + m.mT)))

@@ -58,9 +58,9 @@ def choose(components: Family, n: int, dtype: DTypeLike) -> Engine:
     Small problems get the entrywise kernel. Tiles hold about `TILE_BYTES`; rows that fit into one
     are not split.
     """
-    form = jax.eval_shape(lambda c: c.natural(), components)
     if n <= SMALLEST and fits(components):
         return _engine(Entrywise(), components, n, dtype)
+    form = jax.eval_shape(lambda c: c.natural(), components)
     linear = form is not None and form.coefficients.shape[-1] <= MOST_FEATURES
     return _engine(Guarded() if linear else Reference(), components, n, dtype)
 

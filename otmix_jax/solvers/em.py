@@ -1,9 +1,8 @@
 """Expectation-maximisation as the note has it: block-coordinate descent on transport."""
 
-from typing import TypeVar
-
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Bool
@@ -14,8 +13,6 @@ from ..mixture import Mixture
 from ..oracle import Evaluation, Oracle
 from ..status import Status
 from .base import Progress, Solver, no_progress
-
-_T = TypeVar("_T")
 
 
 @pytree
@@ -68,7 +65,7 @@ class EM(Solver):
     def step(self, oracle: Oracle, state: EMState) -> EMState:
         """Proportions, parameters, then the plan of the new mixture."""
         mixture, before, started = state.current, state.progress, state.started
-        new = _where(started, self._best_for(oracle, state), mixture)
+        new = optax.tree.where(started, self._best_for(oracle, state), mixture)
         plan = oracle.evaluate(new, start=state.plan.g)
         objective = plan.value + oracle.penalty(new)
         sound = all_finite((plan.statistics, plan.g)) & jnp.isfinite(objective)
@@ -83,7 +80,7 @@ class EM(Solver):
         )
         failed = replace(before, status=jnp.full_like(before.status, Status.COLLAPSED.code))
         yes = jnp.ones_like(started)
-        return _where(
+        return optax.tree.where(
             sound | ~started, EMState(new, plan, after, yes), replace(state, progress=failed)
         )
 
@@ -102,10 +99,6 @@ class EM(Solver):
     def progress(self, state: EMState) -> Progress:
         """The objective's decrease in the last step."""
         return state.progress
-
-
-def _where(condition: Array, yes: _T, no: _T) -> _T:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
 def _decrease(before: Array, after: Array, old: Mixture, new: Mixture) -> Array:

@@ -85,7 +85,7 @@ class Gradient(Solver):
         new = GradientState(state.origin, coordinates, gradient, optimizer_state, progress, yes)
         kept = replace(state, progress=replace(state.progress, status=progress.status))
         taken = (progress.status == Status.CONVERGED.code) | ~state.started
-        return jax.tree.map(lambda good, old: jnp.where(taken, good, old), new, kept)
+        return optax.tree.where(taken, new, kept)
 
     def _update(self, oracle: Oracle, state: GradientState) -> tuple[PyTree, Any]:
         optimizer = optax.with_extra_args_support(self.optimizer)

@@ -7,7 +7,6 @@ side by side are the same loops over more of them.
 
 import functools
 import operator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +27,6 @@ MOST_ENTRIES = 128
 class EntrywiseReady(ReferenceReady):
     """As `ReferenceReady`, with potential and sweep entry by entry."""
 
-    columns: Columns
-    components: Any
     form: LocationForm
 
     def potential(self, x: Array) -> Array:
@@ -68,12 +65,14 @@ class EntrywiseReady(ReferenceReady):
             for j, entries in enumerate(u)
         ]
         peak = jax.lax.stop_gradient(functools.reduce(jnp.maximum, logits))
-        farthest = float(jnp.finfo(peak.dtype).max) / 4
-        base = jnp.maximum(peak, -farthest)
-        scaled = [jnp.exp(logit - base) for logit in logits]
-        # Relative to the peak the sum is >= 1, unless a row is out of reach of every component.
-        total = jnp.maximum(_added(scaled), 0.5)
-        return jnp.where(peak < -farthest, jnp.inf, -jnp.log(total) - base), scaled, total
+        lost = peak == -jnp.inf  # out of reach of every component: the plan follows pi
+        base = jnp.where(lost, 0, peak)
+        scaled = [
+            jnp.exp(jnp.where(lost, log_weights[j], logit - base)) for j, logit in enumerate(logits)
+        ]
+        total = _added(scaled)
+        total = jnp.where(total == 0, 1, total)
+        return jnp.where(lost, jnp.inf, -jnp.log(total) - base), scaled, total
 
 
 def _along(present: Array, leaf: Array) -> Array:
