@@ -64,8 +64,12 @@ class EM(Solver):
 
     def step(self, oracle: Oracle, state: EMState) -> EMState:
         """Proportions, parameters, then the plan of the new mixture."""
+        return self.move(oracle, state, self.proposal(oracle, state))
+
+    def move(self, oracle: Oracle, state: EMState, new: Mixture) -> EMState:
+        """The state at `new`, but at the start while that is not evaluated yet."""
         mixture, before, started = state.current, state.progress, state.started
-        new = optax.tree.where(started, self._best_for(oracle, state), mixture)
+        new = optax.tree.where(started, new, mixture)
         plan = oracle.evaluate(new, start=state.plan.g)
         objective = plan.value + oracle.penalty(new)
         sound = all_finite((plan.statistics, plan.g)) & jnp.isfinite(objective)
@@ -84,8 +88,8 @@ class EM(Solver):
             sound | ~started, EMState(new, plan, after, yes), replace(state, progress=failed)
         )
 
-    def _best_for(self, oracle: Oracle, state: EMState) -> Mixture:
-        """Blocks 2 and 3, for the plan at hand."""
+    def proposal(self, oracle: Oracle, state: EMState) -> Mixture:
+        """Blocks 2 and 3, for the plan at hand: where the next step goes."""
         mixture, plan = state.current, state.plan
         components = mixture.components.maximize(plan.statistics, plan.mass, oracle.problem.prior)
         if not oracle.problem.weights_are_learned:
