@@ -22,11 +22,15 @@ from sklearn.datasets import load_iris, load_wine
 
 import otmix_jax as om
 
-from .run import print_table
+from .harness import print_table
 
 LANES = 8  # the starts of one `fit`
 NEAR = 1e-5
-INITIALIZERS = {"k-means++": om.initializers.kmeans_plus_plus, "rows": om.initializers.random_rows}
+INITIALIZERS = {
+    "k-means++": om.initializers.kmeans_plus_plus,
+    "k-means": om.initializers.kmeans,
+    "rows": om.initializers.random_rows,
+}
 SOLVERS = {
     "EM": om.solvers.EM(),
     "balanced 5": om.solvers.BalancedStart(om.solvers.EM(), steps=5),
@@ -60,7 +64,7 @@ def data() -> Iterator[tuple[str, np.ndarray, int, str]]:
 def problem_of(x: np.ndarray) -> om.Problem:
     """Centred rows under the ridge of `fit`."""
     rows = om.Problem(jnp.asarray(x - x.mean(axis=0)))
-    prior = om.families.Gaussian.weak_prior(*rows.rows(), jnp.asarray(1e-6))
+    prior = om.families.Ridge.of(rows.x, rows.row_weight, 1e-6)
     return om.Problem(rows.x, prior=prior)
 
 
@@ -138,7 +142,7 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     for case in data():
         rows += (latest := compare(*case, count))
-        print_table(latest)
+        print_table(latest[0]["data"], latest)
     versions = {"otmix_jax": om.__version__, "jax": jax.__version__, "sklearn": sklearn.__version__}
     record = {"date": date.today().isoformat(), "versions": versions, "starts": count, "rows": rows}
     path = Path(__file__).parent / "starts.json"

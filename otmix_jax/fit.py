@@ -15,7 +15,7 @@ from ._pytree import replace
 from .engine import Engine
 from .families import Gaussian
 from .families.base import Family
-from .initializers import kmeans_plus_plus
+from .initializers import kmeans
 from .mixture import Mixture
 from .oracle import Oracle
 from .priors import Prior
@@ -27,6 +27,7 @@ from .solvers.driver import Limits, run
 from .status import Status
 from .transport.couplings import Balanced, Coupling, Penalized, SemiRelaxed
 from .validation import (
+    SLICE,
     check_components,
     check_count,
     check_epsilon,
@@ -65,7 +66,7 @@ def fit(
     coupling: Coupling = SemiRelaxed(),
     n_init: int = 8,
     solver: Solver = EM(),
-    initializer: Callable[..., Mixture] = kmeans_plus_plus,
+    initializer: Callable[..., Mixture] = kmeans,
     tolerance: float = 1e-8,
     max_steps: int = 2000,
     ridge: float = 1e-6,
@@ -88,7 +89,7 @@ def fit(
         coupling: `SemiRelaxed()`, `Penalized(rho, sizes)` or `Balanced(sizes)`.
         n_init: number of starts.
         solver: `EM()` or `Gradient(optimizer)`.
-        initializer: a function like `initializers.kmeans_plus_plus`.
+        initializer: a function like `initializers.kmeans`.
         tolerance: see `solve`.
         max_steps: see `solve`.
         ridge: strength of the weak prior on covariances (`families.Ridge`), relative to the
@@ -131,7 +132,8 @@ def fit(
     if entropy == 0 and not coupling.free:
         raise ValueError("epsilon=0 goes with SemiRelaxed() alone: use a small epsilon")
     limits = Limits(tolerance, steps, history_size=2001)
-    problem = Problem(rows, weights, entropy, coupling, prior=prior, learn_weights=learn_weights)
+    held = x if isinstance(x, Array) and x.dtype == rows.dtype else rows  # no second copy of it
+    problem = Problem(held, weights, entropy, coupling, prior=prior, learn_weights=learn_weights)
     frame = location(rows, weights) if family.equivariant else None
     if frame is not None:
         problem = _standardised(problem, *frame)
@@ -160,7 +162,7 @@ def location(rows: np.ndarray, weights: np.ndarray | None) -> tuple[float, np.nd
 
     In slices: no second copy of the rows.
     """
-    slices = [slice(i, i + 65_536) for i in range(0, len(rows), 65_536)]
+    slices = [slice(i, i + SLICE) for i in range(0, len(rows), SLICE)]
     a = np.broadcast_to(1.0, len(rows)) if weights is None else weights
     total = sum(a[part] @ rows[part].astype(np.float64) for part in slices)
     centre = (total / a.sum()).astype(rows.dtype)
@@ -174,11 +176,10 @@ def _standardised(problem: Problem, scale: float, centre: np.ndarray) -> Problem
 
     Centred before the cast: what a shift costs in digits is lost in x, not here.
     """
-    x = np.asarray(problem.x)
     prior = problem.prior and problem.prior.standardised(scale, centre)
-    if jax.dtypes.canonicalize_dtype(x.dtype) == x.dtype:
+    if jax.dtypes.canonicalize_dtype(problem.x.dtype) == problem.x.dtype:
         return replace(problem, origin=centre, unit=scale, prior=prior)
-    return replace(problem, x=(x - centre) / scale, prior=prior)
+    return replace(problem, x=(np.asarray(problem.x) - centre) / scale, prior=prior)
 
 
 @functools.partial(jax.jit, static_argnums=0)
