@@ -25,6 +25,7 @@ from sklearn.mixture import GaussianMixture
 import otmix_jax as om
 
 K, D = 3, 2
+SOLVERS = {"EM": om.solvers.EM(), "Squarem": om.solvers.Squarem()}
 
 
 def data_sets(count: int) -> list[np.ndarray]:
@@ -43,16 +44,19 @@ def seconds(run: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - begin, answer
 
 
-def ours(x: list[np.ndarray], n_init: int, tolerance: float) -> dict[str, float]:
-    """First call, with compilation, and a second."""
+def ours(
+    x: list[np.ndarray], n_init: int, tolerance: float, solver: str, sample: int
+) -> dict[str, Any]:
+    """First call, with compilation, and a second; and the mean value of the first `sample`."""
 
     def run() -> om.Batch:
-        return om.fit_batch(x, K, key=0, n_init=n_init, tolerance=tolerance)
+        return om.fit_batch(x, K, key=0, n_init=n_init, tolerance=tolerance, solver=SOLVERS[solver])
 
     cold, _ = seconds(run)
     warm, batch = seconds(run)
     steps = np.asarray(batch.starts.n_steps)
     return {
+        "solver": solver,
         "n_init": n_init,
         "tolerance": tolerance,
         "cold": cold,
@@ -62,7 +66,7 @@ def ours(x: list[np.ndarray], n_init: int, tolerance: float) -> dict[str, float]
         "longest": int(steps.max()),
         "computed": float(batch.computed_steps),
         "without_compaction": float(steps.size * steps.max()),
-        "mean_value": float(np.mean(batch.value)),
+        "mean_value": float(np.mean(batch.value[:sample])),
     }
 
 
@@ -105,21 +109,26 @@ def main() -> None:
 
     fits, peers = [], []
     for tolerance in (1e-8, 1e-3):
-        fit = ours(x, 4, tolerance)
         loop = peer(x[:sample], 4, tolerance, count)
-        fits.append(fit)
         peers.append(loop)
         print(
-            f"tolerance {tolerance:.0e}, 4 starts: {fit['warm']:.1f} s, first {fit['cold']:.1f} s; "
-            f"scikit-learn {loop['extrapolated']:.0f} s (extrapolated from {sample}): "
-            f"{loop['extrapolated'] / fit['warm']:.0f} x warm, "
-            f"{loop['extrapolated'] / fit['cold']:.0f} x cold"
+            f"tolerance {tolerance:.0e}, 4 starts: scikit-learn {loop['extrapolated']:.0f} s "
+            f"(extrapolated from {sample}), mean value of these {loop['mean_value']:.5f}"
         )
-        print(
-            f"  steps of lanes: useful {fit['steps']:.3g}, computed {fit['computed']:.3g}, "
-            f"without compaction {fit['without_compaction']:.3g}"
-        )
-    starts = [ours(x[: max(count // 10, 100)], n, 1e-6) for n in (1, 2, 4, 8)]
+        for solver in SOLVERS:
+            fit = ours(x, 4, tolerance, solver, sample)
+            fits.append(fit)
+            print(
+                f"  {solver}: {fit['warm']:.1f} s, first {fit['cold']:.1f} s: "
+                f"{loop['extrapolated'] / fit['warm']:.0f} x warm, "
+                f"{loop['extrapolated'] / fit['cold']:.0f} x cold; "
+                f"value {fit['mean_value']:.5f}; lane-steps: useful {fit['steps']:.3g}, "
+                f"computed {fit['computed']:.3g}, without compaction "
+                f"{fit['without_compaction']:.3g}",
+                flush=True,
+            )
+    few = x[: max(count // 10, 100)]
+    starts = [ours(few, n, 1e-6, "EM", sample) for n in (1, 2, 4, 8)]
     for row in starts:
         print(
             f"n_init {row['n_init']}: {row['per_fit_ms']:.3f} ms per fit, {row['steps']:.3g} steps"

@@ -101,7 +101,7 @@ def restarts(quick: bool) -> list[dict]:
     rows = []
     for n_init in (1, 4):
         fit = functools.partial(om.fit, x, k, key=0, n_init=n_init, tolerance=tolerance)
-        first, ours = seconds(lambda fit=fit: fit().value, 1)
+        first, ours = seconds(lambda fit=fit: fit().value)
         fitted = fit()
         begin = time.perf_counter()
         model = GaussianMixture(k, n_init=n_init, tol=tolerance, max_iter=2000, random_state=0)
@@ -131,6 +131,7 @@ def solvers(quick: bool) -> list[dict]:
     rows = []
     for name, solver in {
         "EM": om.solvers.EM(),
+        "Squarem": om.solvers.Squarem(),
         "lbfgs": om.solvers.Gradient(optax.lbfgs()),
         "adam 0.01": om.solvers.Gradient(optax.adam(1e-2)),
     }.items():

@@ -58,6 +58,28 @@ def test_a_ragged_batch_is_the_separate_fits(covariance):
     assert_separate_fits(batch, x, [0, 3, 6] if covariance is None else [3], **options)
 
 
+def test_priors_and_held_proportions_are_those_of_fit():
+    """In the units of the rows, which are standardised inside, each data set by its own."""
+    x = [50 * rows for rows in ragged_list([40, 60])]
+    prior = om.priors.Prior(
+        covariance=om.families.Ridge(jnp.asarray(0.05), 2500 * jnp.ones(2)),
+        mean=om.priors.NormalMean(jnp.array([10.0, -300.0]), 0.02),
+        weights=om.priors.Dirichlet(0.1),
+    )
+    batch = om.fit_batch(x, 3, key=KEY, n_init=2, prior=prior)
+    assert_separate_fits(batch, x, [0, 1], n_init=2, prior=prior)
+    np.testing.assert_allclose(
+        batch.solution.objective, batch.starts.objective.min(axis=1), rtol=1e-12
+    )
+    for b, rows in enumerate(x):
+        problem = om.Problem(rows, prior=prior)
+        objective = om.oracle.Oracle(problem.checked()).objective(batch[b].mixture)
+        np.testing.assert_allclose(batch[b].objective, objective, rtol=1e-11)
+    held = om.fit_batch(x, 3, key=KEY, initial=batch.mixture, learn_weights=False)
+    np.testing.assert_allclose(held.mixture.weights, batch.mixture.weights, rtol=1e-12)
+    assert (np.asarray(held.n_steps) > 0).all()
+
+
 def test_buckets_and_slices_do_not_matter(monkeypatch):
     x = ragged_list([20, 60, 61, 17, 24, 60, 23])
     one = om.fit_batch(x, 3, key=KEY, n_init=2)

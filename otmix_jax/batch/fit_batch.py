@@ -18,9 +18,10 @@ from .._pytree import replace
 from ..families import Gaussian
 from ..families.base import Family
 from ..fit import ConvergenceWarning, check_coupling
-from ..initializers import kmeans_plus_plus
+from ..initializers import kmeans
 from ..mixture import Mixture
 from ..oracle import Oracle
+from ..priors import Prior, split
 from ..problem import Problem
 from ..restarts import Program, best_start
 from ..solution import Solution
@@ -34,7 +35,7 @@ from .progress import Progress
 from .ragged import Ragged, buckets, ladder, pad, read
 from .result import Batch, Starts
 
-STRIDE = 20  # steps between two looks of the host
+STRIDE = 8  # steps between two looks of the host
 
 
 def fit_batch(
@@ -49,11 +50,13 @@ def fit_batch(
     coupling: Coupling = SemiRelaxed(),
     n_init: int = 8,
     solver: Solver = EM(),
-    initializer: Callable[..., Mixture] = kmeans_plus_plus,
+    initializer: Callable[..., Mixture] = kmeans,
     tolerance: float = 1e-8,
     max_steps: int = 2000,
     ridge: float = 1e-6,
+    prior: Prior | None = None,
     initial: Mixture | None = None,
+    learn_weights: bool | None = None,
     slice_lanes: int = 4096,
     progress: bool | Callable[[int, int], Any] = False,
 ) -> Batch:
@@ -80,8 +83,10 @@ def fit_batch(
         tolerance: see `solve`.
         max_steps: see `solve`.
         ridge: see `fit`.
+        prior: see `fit`; the same on every problem, its strengths relative to that one's mass.
         initial: mixtures with leading axis b to start from, such as `batch.mixture`, in the units
             of x; then there is one start each, and no draw.
+        learn_weights: see `fit`.
         slice_lanes: at most so many starts are in memory at once, per thread.
         progress: True for a line on the standard error stream, or a function that is called with
             the number of starts that are done, and of all.
@@ -118,7 +123,14 @@ def fit_batch(
     seed = jax.random.key(key) if isinstance(key, int | np.integer) else key
     program = Program(family, covariance, initializer, count, starts, strength > 0)
     ragged = read(x, sample_weight, n_components=count, standardise=family.equivariant)
-    template = Problem(np.zeros((), ragged.rows.dtype), None, entropy, coupling)
+    template = Problem(
+        np.zeros((), ragged.rows.dtype),
+        None,
+        entropy,
+        coupling,
+        prior=prior,
+        learn_weights=learn_weights,
+    )
     task = _Task(program, template, strength, solver, limits, seed, initial)
     batch = _run(task, ragged, lanes, Progress.of(progress, len(ragged.position) * starts))
     _report(batch)
@@ -212,10 +224,10 @@ def _solve_slice(
     scale[: len(members)], centre[: len(members)] = ragged.scale[members], ragged.centre[members]
     position = np.zeros(places, np.int32)
     position[: len(members)] = ragged.position[members]
-    problems = stacked(task.program, task.template, x, weights, task.strength)
+    shift = scale.astype(x.dtype), centre.astype(x.dtype)
+    problems = stacked(task.program, task.template, x, weights, task.strength, *shift)
     which = jnp.repeat(jnp.arange(places), n_init)
     lanes = Lanes(problems, which, jnp.asarray(len(members) * n_init))
-    shift = scale.astype(x.dtype), centre.astype(x.dtype)
     seeds = _seeds(task, position, shift)
     make = task.program if task.initial is None else given
     _, solutions, computed = run_lanes(
@@ -228,20 +240,27 @@ def _solve_slice(
         block=block_size(size, len(members) * n_init),
         on_round=progress.slice(len(members) * n_init),
     )
-    return jax.device_get(_choose(task.program, solutions, *shift)), computed
+    return jax.device_get(_choose(task.program, task.template, solutions, *shift)), computed
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def stacked(
-    program: Program, template: Problem, x: Array, weights: Array, strength: Array | float
+    program: Program,
+    template: Problem,
+    x: Array,
+    weights: Array,
+    strength: Array | float,
+    scale: Array,
+    centre: Array,
 ) -> Problem:
-    """The problems with leading axis p, each with the prior of its own rows."""
+    """The problems with leading axis p, each with the prior of its own rows and units."""
 
-    def one(x: Array, weights: Array) -> Problem:
-        problem = replace(template, x=x, sample_weight=weights).checked()
+    def one(x: Array, weights: Array, scale: Array, centre: Array) -> Problem:
+        prior = template.prior and template.prior.standardised(scale, centre)
+        problem = replace(template, x=x, sample_weight=weights, prior=prior).checked()
         return program.with_prior(problem, strength)
 
-    return jax.vmap(one)(x, weights)
+    return jax.vmap(one)(x, weights, scale, centre)
 
 
 def given(seed: Mixture, problem: Problem) -> Mixture:
@@ -267,7 +286,7 @@ def _lane_keys(key: PRNGKeyArray, position: Array, n_init: int) -> Array:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _choose(
-    program: Program, solutions: Solution, scale: Array, centre: Array
+    program: Program, template: Problem, solutions: Solution, scale: Array, centre: Array
 ) -> tuple[Solution, Starts]:
     """The best start of each problem in the units of its rows, and the account of all starts."""
     by_problem = jax.tree.map(
@@ -277,13 +296,16 @@ def _choose(
     def one(solutions: Solution, scale: Array, centre: Array) -> tuple[Solution, Starts]:
         kept = jax.tree.map(lambda leaf: leaf[best_start(solutions)], solutions)
         stretch = centre.shape[0] * jnp.log(scale)
+        extra = split(template.prior).stretch(program.n_components, stretch)
         starts = Starts(
             solutions.value + stretch,
-            solutions.objective + stretch,
+            solutions.objective + stretch + extra,
             solutions.status,
             solutions.n_steps,
         )
-        return (kept.affine(scale, centre) if program.family.equivariant else kept), starts
+        if program.family.equivariant:
+            kept = kept.affine(scale, centre)
+        return replace(kept, objective=kept.objective + extra), starts
 
     return jax.vmap(one)(by_problem, scale, centre)
 
@@ -293,12 +315,12 @@ def _shapes(task: _Task, ragged: Ragged) -> Any:
     rows = np.zeros((1, task.program.n_components, ragged.rows.shape[1]), ragged.rows.dtype)
 
     def one(x: Array, weights: Array, scale: Array, centre: Array) -> tuple[Solution, Starts]:
-        problems = stacked(task.program, task.template, x, weights, task.strength)
+        problems = stacked(task.program, task.template, x, weights, task.strength, scale, centre)
         problem = jax.tree.map(lambda leaf: leaf[0], problems)
         start = task.program(task.key, problem)
         solution = run(Oracle(problem), task.solver, start, task.limits)
         every = jax.tree.map(lambda leaf: jnp.stack([leaf] * task.program.n_init), solution)
-        return _choose(task.program, every, scale, centre)
+        return _choose(task.program, task.template, every, scale, centre)
 
     return jax.eval_shape(one, rows, rows[..., 0], rows[:, 0, 0], rows[:, 0])
 

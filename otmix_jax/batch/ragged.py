@@ -149,7 +149,7 @@ def read(x: Any, sample_weight: Any, *, n_components: int, standardise: bool) ->
     return Ragged(rows, weights, offsets, position, scale, centre, status)
 
 
-MERGE = 2**19  # rows of lanes: below, computing with absent rows is cheaper than compiling
+MERGE = 2**20  # rows of lanes: below, computing with absent rows is cheaper than compiling
 
 
 def ladder(sizes: np.ndarray) -> np.ndarray:

@@ -158,7 +158,8 @@ class _Table:
         """One for each number of components, all under one structure."""
         begin = time.perf_counter()
         x = jnp.broadcast_to(self.x, (len(self.weights), *self.x.shape))
-        problems = stacked(program, Problem(self.x[0, 0]), x, self.weights, strength)
+        standard = jnp.ones_like(x[:, 0, 0]), jnp.zeros_like(x[:, 0])
+        problems = stacked(program, Problem(self.x[0, 0]), x, self.weights, strength, *standard)
         fits = fit_counts(program, problems, self.counts, key, solver, limits)
         whole = jax.tree.map(lambda leaf: leaf[0], fits.solution)
         row_weight = self.weights[0] / jnp.sum(self.weights[0])
