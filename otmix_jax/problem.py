@@ -3,6 +3,7 @@
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jaxtyping import Float, PyTree
 
@@ -57,7 +58,8 @@ class Problem:
         Raises:
             AssertionError: at trace time, unless x is [n, d] and sample_weight [n].
         """
-        x = jnp.asarray(self.x)
+        # One copy of NumPy's rows on the device, where asarray makes two.
+        x = jax.device_put(self.x) if isinstance(self.x, np.ndarray) else jnp.asarray(self.x)
         x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
         chex.assert_rank(x, 2)
         names = "epsilon", "coupling", "prior", "origin", "unit"

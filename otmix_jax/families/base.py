@@ -95,11 +95,9 @@ class Family(abc.ABC):
         """Small named instances, which feed the contract tests."""
 
     @classmethod
-    def weak_prior(
-        cls, x: Float[Array, "n d"], row_weight: Float[Array, " n"], strength: Float[Array, ""]
-    ) -> PyTree:
-        """A prior that keeps the likelihood bounded, scaled by the data; None where not needed."""
-        del x, row_weight, strength
+    def weak_prior(cls, variance: Float[Array, " d"], strength: Float[Array, ""]) -> PyTree:
+        """A prior that keeps the likelihood bounded, from the columns' variance; None for none."""
+        del variance, strength
 
     def penalty(self, prior: PyTree) -> Float[Array, ""] | float:
         """What a prior adds to the mean negative log-likelihood of a mixture; >= 0."""

@@ -205,11 +205,9 @@ class Gaussian(Family):
         return cls(mean, structure.from_matrices(matrices))
 
     @classmethod
-    def weak_prior(
-        cls, x: Float[Array, "n d"], row_weight: Float[Array, " n"], strength: Array
-    ) -> Ridge:
+    def weak_prior(cls, variance: Float[Array, " d"], strength: Array) -> Ridge:
         """The scale-relative `Ridge` of the data."""
-        return Ridge.of(x, row_weight, strength)
+        return Ridge.from_variance(variance, strength)
 
     @classmethod
     def examples(cls) -> dict[str, "Gaussian"]:

@@ -51,11 +51,18 @@ class Ridge:
     ) -> "Ridge":
         """The ridge whose D is the columns' weighted variance; a constant column gets the mean."""
         x, row_weight = jnp.asarray(x), jnp.asarray(row_weight)
-        # A sum that fuses: a product would hold a second array as large as the data.
-        variance = jnp.sum(row_weight[:, None] * (x - matmul(row_weight, x)) ** 2, axis=0)
+        variance = matmul(row_weight, (x - matmul(row_weight, x)) ** 2)
+        return cls.from_variance(variance, strength)
+
+    @classmethod
+    def from_variance(
+        cls, variance: Float[Array, " d"], strength: Float[AnyArray, ""] | float
+    ) -> "Ridge":
+        """The ridge whose D is the columns' variance; a constant column gets the mean."""
         average = jnp.mean(variance)
         fallback = jnp.where(average > 0, average, 1)
-        return cls(jnp.asarray(strength, x.dtype), jnp.where(variance > 0, variance, fallback))
+        scale = jnp.where(variance > 0, variance, fallback)
+        return cls(jnp.asarray(strength, variance.dtype), scale)
 
 
 @pytree
