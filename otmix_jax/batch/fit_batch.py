@@ -180,18 +180,18 @@ def _run(task: _Task, ragged: Ragged, slice_lanes: int, progress: Progress) -> B
 
 
 def _threads(coupling: Coupling) -> int:
-    """Small programs do not fill several cores by themselves; an accelerator they do.
+    """Twice the cores: programs of this size leave gaps between them. An accelerator has none.
 
     The inner solve of other couplings calls LAPACK, and two batched calls at a time can block each
     other (see `families.triangular`).
     """
     alone = jax.default_backend() != "cpu" or not coupling.free
-    return 1 if alone else min(8, os.cpu_count() or 1)
+    return 1 if alone else min(8, 2 * (os.cpu_count() or 1))
 
 
 def block_size(size: int, n_lanes: int) -> int:
     """Lanes that advance together: what stays in a core's cache; on an accelerator, all of them."""
-    fits = n_lanes if jax.default_backend() != "cpu" else int(np.clip(32_768 // size, 8, 128))
+    fits = n_lanes if jax.default_backend() != "cpu" else int(np.clip(8_192 // size, 8, 128))
     return fits if n_lanes > 4 * fits else min(fits, 8)
 
 
