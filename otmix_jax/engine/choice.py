@@ -15,7 +15,7 @@ from .rows import Rows
 from .sweep import Columns, DualSweep, Sweep
 from .total import total
 
-TILE_BYTES = 5_000_000
+TILE_BYTES = 10 * 2**20
 """What a tile may hold: about a core's share of the last-level cache."""
 SMALLEST, LARGEST = 512, 16_384
 """Rows of a tile: below, products are too thin; above, nothing is won."""

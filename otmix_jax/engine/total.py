@@ -38,7 +38,7 @@ def total(execution: Execution, ready: Ready, rows: Rows) -> Float[Array, ""]:
             in_ready, *in_rows = pullback(jnp.ones_like(value))
             return (value, _floating(in_ready)), in_rows
 
-        (value, gradient), in_rows = execution.reduce(tile, rows)
+        (value, gradient), in_rows = execution.finer().reduce(tile, rows)
         dot = _inner(gradient, _floating(ready_dot), value)
         if by_row:
             moved = rows_dot.x

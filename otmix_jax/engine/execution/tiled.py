@@ -32,6 +32,10 @@ class Tiled(Execution):
         """See `Execution.tile_rows`."""
         return min(n, self.size)
 
+    def finer(self) -> "Tiled":
+        """See `Execution.finer`."""
+        return Tiled(max(self.size // 2, 1))
+
     def reduce(
         self, tile: Callable[..., tuple[Any, Any]], rows: Rows, *others: Array
     ) -> tuple[Any, Any]:
