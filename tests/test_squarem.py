@@ -109,7 +109,23 @@ def test_a_leap_that_fails_shortens_the_next(overlapping):
     after = SQUAREM.step(oracle, om._pytree.replace(state, before=wild))
     chex.assert_trees_all_equal(after.em, state.em)
     assert not bool(after.due)
+    assert after.longest == 1
     assert SQUAREM.progress(after).status == om.Status.CONVERGED.code
+
+
+def test_leaps_past_a_saddle_are_shortened():
+    """Where EM speeds up, |r| / |v| says hundreds; leaps of that length would never be taken."""
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(50, 501, 1000)[:52]
+    for size in sizes:  # the last of them has a start that leads past a saddle
+        centres = 3 * rng.normal(size=(3, 2))
+        x = centres[rng.integers(3, size=size)] + rng.normal(size=(size, 2))
+    problem = om.Problem((x - x.mean(axis=0)) / 4)
+    first = om.initializers.kmeans(jax.random.key(0), problem, n_components=3)
+    by_em, leaping = (om.solve(problem, first, solver) for solver in (EM, SQUAREM))
+    assert abs(float(by_em.value - leaping.value)) < 1e-5
+    assert int(by_em.n_steps) > 800
+    assert int(leaping.n_steps) < int(by_em.n_steps) / 3
 
 
 def test_under_vmap_and_through_the_fit(overlapping):

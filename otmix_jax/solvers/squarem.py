@@ -41,8 +41,8 @@ class Squarem(Solver):
     """EM whose every other step leaps along the path of the last two: SQUAREM.
 
     Where EM creeps, successive steps shrink by nearly the same factor; from two of them the leap
-    finds how far they would lead. Each step is one pass over the rows, as EM's is. A leap that does
-    not lower the objective is not taken, so the objective never increases beyond rounding, and the
+    finds how far they would lead. Each step is one pass over the rows, as EM's is. A leap that
+    raises the objective is not taken, so the objective never increases beyond rounding, and the
     tolerance is held against the steps of EM between the leaps: it means what it means for `EM`.
     Leaps are made in unconstrained coordinates (`Mixture.constrain`), whatever the units of x.
 
@@ -71,7 +71,7 @@ class Squarem(Solver):
         landed = replace(new, progress=replace(new.progress, decrease=em.progress.decrease))
         after_leap = optax.tree.where(lower, landed, em)
         longest = jnp.where(length < state.longest, state.longest, STRETCH * length)
-        longest = jnp.where(lower, longest, jnp.maximum(length / STRETCH, 1))
+        longest = jnp.where(lower, longest, jnp.fmax(length / STRETCH, 1))  # 1 for NaN
         return SquaremState(
             optax.tree.where(due, after_leap, new),
             em.current,
