@@ -41,7 +41,7 @@ def row_softmax(
     present = log_weights > -jnp.inf
     reduced = jnp.where(present, cost, 0) - g
     if epsilon is None:
-        return _soft(reduced, log_weights)
+        return soft_rows(log_weights - reduced, log_weights)
     # Relative to the cheapest, so that no epsilon over- or underflows a whole row.
     cheapest = jnp.min(jnp.where(present, reduced, jnp.inf), axis=1)
     base = jax.lax.stop_gradient(jnp.where(jnp.isfinite(cheapest), cheapest, 0))[:, None]
@@ -50,7 +50,7 @@ def row_softmax(
     # An infinite cost stays out of the division, or its derivative in epsilon would be NaN.
     blocked = reduced == jnp.inf
     dearer = jnp.where(blocked, jnp.inf, jnp.where(blocked, 0, reduced - base) / scale)
-    f, conditional = _soft(dearer, log_weights)
+    f, conditional = soft_rows(log_weights - dearer, log_weights)
     f = _gently(f, dearer, log_weights)
     hard = _cheapest(reduced - base, present, conditional)
     hard_f = jnp.sum(jnp.where(hard > 0, hard * reduced, 0), axis=1)
@@ -81,17 +81,16 @@ def _cheapest(dearer: Array, present: Array, conditional: Array) -> Array:
     return jnp.where(lost, conditional, first.astype(conditional.dtype))
 
 
-def _soft(
-    reduced: Float[Array, "n k"], log_weights: Float[Array, " k"]
+def soft_rows(
+    logits: Float[Array, "n k"], log_weights: Float[Array, " k"]
 ) -> tuple[Float[Array, " n"], Float[Array, "n k"]]:
-    """At epsilon = 1, for a cost from which g is taken."""
-    logits = log_weights - reduced
+    """`row_softmax` at epsilon = 1 from logits, log pi_j + g_j - c_ij."""
     peak = jax.lax.stop_gradient(jnp.max(logits, axis=1, keepdims=True))
     peak = jnp.where(jnp.isfinite(peak), peak, 0)
     # One exponential for both: they cost more than all else when there are few features.
     scaled = jnp.exp(logits - peak)
     total = jnp.sum(scaled, axis=1, keepdims=True)
-    conditional = jnp.where(total == 0, jnp.exp(log_weights), safe_divide(scaled, total))
+    conditional = jnp.where(total == 0, jnp.exp(log_weights), scaled * safe_divide(jnp.ones_like(total), total))
     return -(safe_log(total) + peak)[:, 0], conditional
 
 

@@ -9,7 +9,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Float
 
 from .execution.base import Execution
-from .kernels.base import Ready
+from .kernels.base import Ready, floats
 from .rows import Rows
 
 
@@ -32,14 +32,11 @@ def total(execution: Execution, ready: Ready, rows: Rows) -> Float[Array, ""]:
         by_row = _moves(rows_dot.x) or _moves(rows_dot.weight)
 
         def tile(x: Array, weight: Array) -> tuple[Any, Any]:
-            arguments = (ready, x, weight) if by_row else (ready,)
-            fixed = () if by_row else (x, weight)
-            value, pullback = jax.vjp(lambda k, *moved: k.value(*moved, *fixed), *arguments)
-            in_ready, *in_rows = pullback(jnp.ones_like(value))
-            return (value, _floating(in_ready)), in_rows
+            value, slopes, in_rows = ready.slopes(x, weight, by_row)
+            return (value, slopes), in_rows
 
         (value, gradient), in_rows = execution.finer().reduce(tile, rows)
-        dot = _inner(gradient, _floating(ready_dot), value)
+        dot = _inner(gradient, floats(ready_dot), value)
         if by_row:
             moved = rows_dot.x
             if rows.unit is not None and _moves(moved):
@@ -53,12 +50,6 @@ def total(execution: Execution, ready: Ready, rows: Rows) -> Float[Array, ""]:
 
 def _moves(tangent: Any) -> bool:
     return not isinstance(tangent, SymbolicZero)
-
-
-def _floating(tree: Any) -> list:
-    """The leaves of floating type, in order."""
-    leaves = jax.tree.leaves(tree, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
-    return [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
 
 
 def _inner(gradient: list, tangent: list, like: Array) -> Array:

@@ -237,12 +237,12 @@ class NaturalGaussian(NaturalForm):
 
     def features(self, x: Float[Array, "n d"]) -> Float[Array, "n f"]:
         """See `NaturalForm.features`."""
-        u = x - self.centre
+        u = x - jax.lax.stop_gradient(self.centre)  # as in `Gaussian.natural`
         return jnp.concatenate([jnp.ones_like(u[:, :1]), u, self.covariance.quadratic(u)], axis=1)
 
     def shared(self, x: Float[Array, "n d"]) -> Float[Array, " n"] | float:
         """The quadratic form of a covariance that all components share."""
-        return self.covariance.shared(x - self.centre)
+        return self.covariance.shared(x - jax.lax.stop_gradient(self.centre))
 
     def total(self, x: Float[Array, "n d"], row_weight: Float[Array, " n"]) -> Array | None:
         """The scatter of all rows, where components share a covariance."""
@@ -259,9 +259,17 @@ class NaturalGaussian(NaturalForm):
         """The worst component's, per column: 1 where all is well."""
         return jnp.max(self.covariance.amplification(self.shift)) / self.shift.shape[1]
 
-    def in_range(self, x: Float[Array, "n d"]) -> Bool[Array, ""]:
-        """Rows and standard deviations within the fourth root of the range of floating point."""
-        largest = float(jnp.finfo(x.dtype).max) ** 0.25
-        deviation = jnp.sqrt(jnp.diagonal(self.covariance.matrices(), axis1=-2, axis2=-1))
-        moderate = (deviation < largest) & (deviation > 1 / largest)
-        return jnp.all(jnp.abs(x - self.centre) < largest) & jnp.all(moderate)
+    def in_range(self) -> Bool[Array, ""]:
+        """Standard deviations within the fourth root of the range of floating point."""
+        largest = _fourth_root(self.centre)
+        variance = jnp.diagonal(self.covariance.matrices(), axis1=-2, axis2=-1)
+        return jnp.all((variance < largest**2) & (variance > 1 / largest**2))
+
+    def reaches(self, x: Float[Array, "n d"]) -> Bool[Array, ""]:
+        """Rows within the fourth root of the range of floating point from the centre."""
+        return jnp.all(jnp.abs(x - self.centre) < _fourth_root(x))
+
+
+def _fourth_root(like: Array) -> float:
+    """Of the largest number of this dtype."""
+    return float(jnp.finfo(like.dtype).max) ** 0.25

@@ -55,5 +55,9 @@ class NaturalForm(abc.ABC):
         """How many unit roundoffs a cost may lose to cancellation, in nats per feature of x."""
 
     @abc.abstractmethod
-    def in_range(self, x: Float[Array, "n d"]) -> Bool[Array, ""]:
+    def in_range(self) -> Bool[Array, ""]:
+        """Whether no coefficient over- or underflows where the cost itself would not."""
+
+    @abc.abstractmethod
+    def reaches(self, x: Float[Array, "n d"]) -> Bool[Array, ""]:
         """Whether no feature of these rows over- or underflows where the cost itself would not."""

@@ -16,21 +16,22 @@ from .dense import Dense
 
 @pytree
 class Tiled(Execution):
-    """`lax.scan` over tiles of `size` rows; sums carry their own rounding error along.
+    """`lax.scan` over tiles of equal size; sums carry their own rounding error along.
 
     The last tile is moved up to end with the last row, and rows that it shares with the one before
     count there with weight 0: nothing is padded, so nothing is copied. Backpropagation computes
     each tile again rather than keep what it held.
 
     Attributes:
-        size: rows of a tile, static.
+        size: rows of a tile at most, static.
     """
 
     size: int = static(default=4096)
 
     def tile_rows(self, n: int) -> int:
         """See `Execution.tile_rows`."""
-        return min(n, self.size)
+        count = max(-(-n // self.size), 1)
+        return min(-(-n // (8 * count)) * 8, self.size, n)
 
     def finer(self) -> "Tiled":
         """See `Execution.finer`."""
@@ -40,11 +41,12 @@ class Tiled(Execution):
         self, tile: Callable[..., tuple[Any, Any]], rows: Rows, *others: Array
     ) -> tuple[Any, Any]:
         """See `Execution.reduce`."""
-        n, size = rows.x.shape[0], self.size
-        if n <= size:
+        n = rows.x.shape[0]
+        if n <= self.size:
             return Dense().reduce(tile, rows, *others)
+        size = self.tile_rows(n)
 
-        def one(index: Array) -> tuple[Any, Any]:
+        def one(index: Array) -> tuple[Array, tuple[Any, Any]]:
             first = jnp.minimum(index * size, n - size)
             x, weight, *same = (
                 jax.lax.dynamic_slice_in_dim(array, first, size)
@@ -52,20 +54,31 @@ class Tiled(Execution):
             )
             new = first + jnp.arange(size) >= index * size
             weight = jnp.where(new, weight, 0)
-            return tile(rows.read(x, weight), weight, *same)
+            return first, tile(rows.read(x, weight), weight, *same)
 
         # Inside a scan nothing else could be merged with the second computation of a tile.
         again = jax.checkpoint(one, prevent_cse=False)
 
-        def body(sums: tuple[PyTree, PyTree], index: Array) -> tuple[tuple[PyTree, PyTree], Any]:
-            added, stacked = again(index)
-            return _add(sums, added), stacked
+        def body(carry: tuple[Any, Any], index: Array) -> tuple[tuple[Any, Any], None]:
+            sums, side_by_side = carry
+            first, (added, part) = again(index)
+            return (_add(sums, added), _write(side_by_side, part, first)), None
 
-        shapes = jax.eval_shape(one, jnp.zeros((), jnp.int32))[0]
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         count = -(-n // size)
-        sums, stacked = jax.lax.scan(body, (zeros, zeros), jnp.arange(count, dtype=jnp.int32))
-        return jax.tree.map(jnp.add, *sums), jax.tree.map(lambda s: _side_by_side(s, n), stacked)
+        summed, part = jax.eval_shape(one, jnp.zeros((), jnp.int32))[1]
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), summed)
+        blank = jax.tree.map(lambda leaf: jnp.empty((n, *leaf.shape[1:]), leaf.dtype), part)
+        # The last tile goes first: of the rows that it shares, the one before writes the answer.
+        order = jnp.roll(jnp.arange(count, dtype=jnp.int32), 1)
+        (sums, side_by_side), _ = jax.lax.scan(body, ((zeros, zeros), blank), order)
+        return jax.tree.map(jnp.add, *sums), side_by_side
+
+
+def _write(whole: PyTree, part: PyTree, first: Array) -> PyTree:
+    """Rows of the answer, in place: side by side from the start, so that nothing is copied."""
+    return jax.tree.map(
+        lambda w, p: jax.lax.dynamic_update_slice_in_dim(w, p, first, axis=0), whole, part
+    )
 
 
 def _add(sums: tuple[PyTree, PyTree], new: PyTree) -> tuple[PyTree, PyTree]:
@@ -80,12 +93,3 @@ def _lost(a: Array, b: Array, total: Array) -> Array:
     part = total - a
     lost = (a - (total - part)) + (b - part)
     return jnp.where(jnp.isfinite(lost), lost, 0)
-
-
-def _side_by_side(stacked: Array, n: int) -> Array:
-    count, size = stacked.shape[:2]
-    rest = n - (count - 1) * size
-    if rest == size:
-        return stacked.reshape(n, *stacked.shape[2:])
-    head = stacked[:-1].reshape(-1, *stacked.shape[2:])
-    return jnp.concatenate([head, stacked[-1, size - rest :]])

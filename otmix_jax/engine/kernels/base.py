@@ -2,14 +2,14 @@
 
 import abc
 
+import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from ..._numerics import accurate_sum, matmul
 from ...families.base import Family
 from ..sweep import Columns, DualSweep, Sweep
-
 
 def weighted_value(row_weight: Array, f: Array) -> Array:
     """sum_i a_i f_i, where 0 * inf is 0.
@@ -25,6 +25,12 @@ def dual_sweep(f: Array, conditional: Array, row_weight: Array) -> DualSweep:
     plan = row_weight[:, None] * conditional
     overlap = matmul(plan.T, conditional)
     return DualSweep(weighted_value(row_weight, f), jnp.sum(plan, axis=0), overlap)
+
+
+def floats(tree: PyTree) -> list:
+    """The leaves of floating type, in order."""
+    leaves = jax.tree.leaves(tree)
+    return [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
 
 
 class Ready(abc.ABC):
@@ -48,6 +54,19 @@ class Ready(abc.ABC):
     def value(self, x: Float[Array, "t d"], row_weight: Float[Array, " t"]) -> Float[Array, ""]:
         """The tile's value alone."""
         return weighted_value(row_weight, self.potential(x))
+
+    def slopes(self, x: Array, row_weight: Array, by_row: bool) -> tuple[Array, list, list]:
+        """The tile's value; its derivatives in the kernel's `floats`; and those in the rows.
+
+        The last are in x and in the row weights, if `by_row`, else none.
+        """
+
+        def value_of(ready: Ready, *moved: Array) -> Array:
+            return ready.value(*(moved or (x, row_weight)))
+
+        value, pullback = jax.vjp(value_of, self, *((x, row_weight) if by_row else ()))
+        in_ready, *in_rows = pullback(jnp.ones_like(value))
+        return value, floats(in_ready), in_rows
 
     def dual(self, x: Float[Array, "t d"], row_weight: Float[Array, " t"]) -> DualSweep:
         """The tile's value, mass and overlap."""

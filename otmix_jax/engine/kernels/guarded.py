@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from ..._pytree import pytree
 from ...families.base import Family
 from ..sweep import Columns, Sweep
-from .base import Kernel, Ready
+from .base import Kernel, Ready, floats
 from .moment import Moment, MomentReady
 from .reference import Reference
 
@@ -48,16 +48,17 @@ class GuardedReady(Ready):
     safe: Ready
 
     def _choose(self, function: Callable[..., Any], x: Array, *others: Array) -> Any:
-        in_range = self.fast.form.in_range(*jax.lax.stop_gradient((x,)))
-        return jax.lax.cond(
-            self.fast_is_safe & _everywhere(in_range),
+        return self._either(
             lambda fast, safe, *rows: function(fast, *rows),
             lambda fast, safe, *rows: function(safe, *rows),
-            self.fast,
-            self.safe,
             x,
             *others,
         )
+
+    def _either(self, if_fast: Callable, if_safe: Callable, x: Array, *others: Array) -> Any:
+        reaches = _everywhere(self.fast.form.reaches(jax.lax.stop_gradient(x)))
+        take_fast = self.fast_is_safe & reaches
+        return jax.lax.cond(take_fast, if_fast, if_safe, self.fast, self.safe, x, *others)
 
     def rows(self, x: Array) -> tuple[Array, Array]:
         """See `Ready.rows`."""
@@ -71,6 +72,23 @@ class GuardedReady(Ready):
         """See `Ready.sweep`."""
         return self._choose(lambda kernel, x, a: kernel.sweep(x, a), x, row_weight)
 
+    def slopes(self, x: Array, row_weight: Array, by_row: bool) -> tuple[Array, list, list]:
+        """See `Ready.slopes`. Each kernel's derivative within its own branch.
+
+        The derivative of a choice would hold what either kernel's needs, for every row.
+        """
+
+        def in_fast(fast: Ready, safe: Ready, *rows: Array) -> tuple[Array, Any, Any]:
+            value, slopes, in_rows = fast.slopes(*rows, by_row)
+            return value, (slopes, jax.tree.map(jnp.zeros_like, floats(safe))), in_rows
+
+        def in_safe(fast: Ready, safe: Ready, *rows: Array) -> tuple[Array, Any, Any]:
+            value, slopes, in_rows = safe.slopes(*rows, by_row)
+            return value, (jax.tree.map(jnp.zeros_like, floats(fast)), slopes), in_rows
+
+        value, (fast, safe), in_rows = self._either(in_fast, in_safe, x, row_weight)
+        return value, [*fast, *safe], in_rows
+
 
 @pytree
 class Guarded(Kernel):
@@ -83,7 +101,9 @@ class Guarded(Kernel):
         """See `Kernel.ready`."""
         fast = Moment().ready(columns, components)
         amplification = jax.lax.stop_gradient(fast.form.amplification())
-        safe = amplification <= largest_amplification(amplification.dtype)
+        safe = fast.form.in_range() & (
+            amplification <= largest_amplification(amplification.dtype)
+        )
         return GuardedReady(_everywhere(safe), fast, Reference().ready(columns, components))
 
     def numbers_per_row(self, components: Family) -> int:

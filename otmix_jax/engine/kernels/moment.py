@@ -1,11 +1,12 @@
 """Two matrix products: T(x) eta^T before the softmax, P^T T(x) after it."""
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from ..._numerics import matmul
 from ..._pytree import pytree
-from ..._rows import row_softmax
+from ..._rows import row_softmax, soft_rows
 from ...families.base import Family
 from ...families.natural import NaturalForm
 from ..sweep import Columns, Sweep
@@ -24,16 +25,29 @@ def natural_form(components: Family) -> NaturalForm:
 
 @pytree
 class MomentReady(Ready):
-    """Columns, and the family in natural parameters."""
+    """Columns, and the family in natural parameters.
+
+    Attributes:
+        columns: what decides the plan besides the cost.
+        form: the family.
+        coefficients: [k, f] of the features in the logits log pi_j + g_j - c_ij, but for what all
+            components share; of -c_ij alone where there is an epsilon to divide it by.
+    """
 
     columns: Columns
     form: NaturalForm
+    coefficients: Array
 
     def _rows(self, x: Array, features: Array) -> tuple[Array, Array]:
-        columns, form = self.columns, self.form
-        cost = -matmul(features, form.coefficients.T)
-        f, conditional = row_softmax(cost, columns.log_weights, columns.potentials, columns.epsilon)
-        return f + form.shared(x), conditional
+        columns = self.columns
+        linear = matmul(features, self.coefficients.T)
+        if columns.epsilon is None:
+            f, conditional = soft_rows(linear, columns.log_weights)
+        else:
+            f, conditional = row_softmax(
+                -linear, columns.log_weights, columns.potentials, columns.epsilon
+            )
+        return f + self.form.shared(x), conditional
 
     def rows(self, x: Array) -> tuple[Array, Array]:
         """See `Ready.rows`."""
@@ -46,6 +60,19 @@ class MomentReady(Ready):
         sums = matmul((row_weight[:, None] * conditional).T, features)
         statistics = self.form.statistics(sums, self.form.total(x, row_weight))
         return Sweep(weighted_value(row_weight, f), sums[:, 0], statistics)
+
+
+def _in_logits(columns: Columns, coefficients: Array) -> Array:
+    """Coefficients with log pi + g in the constant: one pass less over the logits of a tile.
+
+    An absent component gets a constant that no exponential survives, but a finite one, since a
+    product of split numbers makes NaN of an infinite one; unless none is present at all.
+    """
+    present = columns.log_weights > -jnp.inf
+    lowest = jnp.where(jnp.any(present), 0.25 * jnp.finfo(coefficients.dtype).min, -jnp.inf)
+    offset = jnp.where(present, columns.log_weights + columns.potentials, lowest)
+    kept = jnp.where(present[:, None], coefficients, 0)  # an absent one may hold anything
+    return kept.at[:, 0].add(offset)
 
 
 @pytree
@@ -62,7 +89,10 @@ class Moment(Kernel):
         Raises:
             TypeError: for a family without a natural form.
         """
-        return MomentReady(columns, natural_form(components))
+        form = natural_form(components)
+        if columns.epsilon is not None:
+            return MomentReady(columns, form, form.coefficients)
+        return MomentReady(columns, form, _in_logits(columns, form.coefficients))
 
     def numbers_per_row(self, components: Family) -> int:
         """The features, and three numbers per component."""
