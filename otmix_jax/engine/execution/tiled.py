@@ -16,7 +16,7 @@ from .dense import Dense
 
 @pytree
 class Tiled(Execution):
-    """`lax.scan` over tiles of equal size; sums carry their own rounding error along.
+    """`lax.scan` over tiles of equal size; float32 sums carry their rounding error along.
 
     The last tile is moved up to end with the last row, and rows that it shares with the one before
     count there with weight 0: nothing is padded, so nothing is copied. Backpropagation computes
@@ -62,16 +62,16 @@ class Tiled(Execution):
         def body(carry: tuple[Any, Any], index: Array) -> tuple[tuple[Any, Any], None]:
             sums, side_by_side = carry
             first, (added, part) = again(index)
-            return (_add(sums, added), _write(side_by_side, part, first)), None
+            return (_over_sums(_Sum.plus, sums, added), _write(side_by_side, part, first)), None
 
         count = -(-n // size)
         summed, part = jax.eval_shape(one, jnp.zeros((), jnp.int32))[1]
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), summed)
+        zeros = jax.tree.map(_Sum.zero, summed)
         blank = jax.tree.map(lambda leaf: jnp.empty((n, *leaf.shape[1:]), leaf.dtype), part)
         # The last tile goes first: of the rows that it shares, the one before writes the answer.
         order = jnp.roll(jnp.arange(count, dtype=jnp.int32), 1)
-        (sums, side_by_side), _ = jax.lax.scan(body, ((zeros, zeros), blank), order)
-        return jax.tree.map(jnp.add, *sums), side_by_side
+        (sums, side_by_side), _ = jax.lax.scan(body, (zeros, blank), order)
+        return _over_sums(lambda one: one.value, sums), side_by_side
 
 
 def _write(whole: PyTree, part: PyTree, first: Array) -> PyTree:
@@ -81,15 +81,31 @@ def _write(whole: PyTree, part: PyTree, first: Array) -> PyTree:
     )
 
 
-def _add(sums: tuple[PyTree, PyTree], new: PyTree) -> tuple[PyTree, PyTree]:
-    """Sum and summed rounding error (Knuth's two-sum), so that many float32 tiles lose nothing."""
-    total, error = sums
-    after = jax.tree.map(jnp.add, total, new)
-    return after, jax.tree.map(lambda e, a, b, s: e + _lost(a, b, s), error, total, new, after)
+@pytree
+class _Sum:
+    """A running sum; below double precision its rounding error comes along (Knuth's two-sum)."""
+
+    total: Array
+    error: Array | None
+
+    @classmethod
+    def zero(cls, like: jax.ShapeDtypeStruct) -> "_Sum":
+        zeros = jnp.zeros(like.shape, like.dtype)
+        return cls(zeros, zeros if like.dtype.itemsize < 8 else None)
+
+    def plus(self, new: Array) -> "_Sum":
+        after = self.total + new
+        if self.error is None:
+            return _Sum(after, None)
+        a, b, total = jax.lax.stop_gradient((self.total, new, after))
+        part = total - a
+        lost = (a - (total - part)) + (b - part)
+        return _Sum(after, self.error + jnp.where(jnp.isfinite(lost), lost, 0))
+
+    @property
+    def value(self) -> Array:
+        return self.total if self.error is None else self.total + self.error
 
 
-def _lost(a: Array, b: Array, total: Array) -> Array:
-    a, b, total = jax.lax.stop_gradient((a, b, total))
-    part = total - a
-    lost = (a - (total - part)) + (b - part)
-    return jnp.where(jnp.isfinite(lost), lost, 0)
+def _over_sums(function: Callable[..., Any], sums: PyTree, *others: PyTree) -> PyTree:
+    return jax.tree.map(function, sums, *others, is_leaf=lambda node: isinstance(node, _Sum))
