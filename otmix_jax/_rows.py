@@ -90,7 +90,9 @@ def soft_rows(
     # One exponential for both: they cost more than all else when there are few features.
     scaled = jnp.exp(logits - peak)
     total = jnp.sum(scaled, axis=1, keepdims=True)
-    conditional = jnp.where(total == 0, jnp.exp(log_weights), scaled * safe_divide(jnp.ones_like(total), total))
+    conditional = jnp.where(
+        total == 0, jnp.exp(log_weights), scaled * safe_divide(jnp.ones_like(total), total)
+    )
     return -(safe_log(total) + peak)[:, 0], conditional
 
 

@@ -20,7 +20,7 @@ from .mixture import Mixture
 from .oracle import Oracle
 from .priors import Prior
 from .problem import Problem
-from .restarts import Program, best_start
+from .restarts import Program, best_start, start_keys
 from .solution import Solution
 from .solvers import EM, Solver
 from .solvers.driver import Limits, run
@@ -202,7 +202,7 @@ def _best_of_starts(
         first = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(problem.x.dtype), first)
         return run(Oracle(problem, engine), solver, first, limits)
 
-    keys = jax.random.split(key, program.n_init)
+    keys = start_keys(key, program.n_init)
     if program.n_init == 1:
         best = run_one(keys[0])
     else:

@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Float, Int, Key, PRNGKeyArray
 
 from ._numerics import matmul
 from ._pytree import replace
@@ -49,6 +50,11 @@ class Program:
             family=self.family,
             covariance=self.covariance,
         )
+
+
+def start_keys(key: PRNGKeyArray, n_init: int) -> Key[Array, " n_init"]:
+    """One key for each start of a fit; a single start keeps the fit's own."""
+    return jax.random.split(key, n_init) if n_init > 1 else key[None]
 
 
 def _variance(rows: Rows) -> Float[Array, " d"]:

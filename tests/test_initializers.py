@@ -29,10 +29,10 @@ def test_greedy_seeds_are_as_good_as_scikit_learns():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 3)) + 8 * rng.normal(size=(20, 1, 3)).repeat(20, 0).reshape(400, 3)
     weight = jnp.full(len(x), 1 / len(x))
-    draw = jax.jit(jax.vmap(lambda key: _greedy_seeds(key, jnp.asarray(x.T), weight, 20)))
+    draw = jax.jit(jax.vmap(lambda u: _greedy_seeds(u, jnp.asarray(x.T), weight)))
     ours = [
         potential(x, x[seeds])
-        for seeds in np.asarray(draw(jax.random.split(jax.random.key(0), 200)))
+        for seeds in np.asarray(draw(jax.random.uniform(jax.random.key(0), (200, 20, 12))))
     ]
     theirs = [
         potential(x, kmeans_plusplus(x, 20, random_state=i, n_local_trials=12)[0])
@@ -64,7 +64,7 @@ def test_rounds_of_lloyd_are_scikit_learns(faithful):
 
 def test_draws_follow_the_mass():
     mass = jnp.array([0.0, 3.0, 0.0, 1.0, 0.0])
-    drawn = np.asarray(_draw(jax.random.key(0), mass, 40_000))
+    drawn = np.asarray(_draw(jax.random.uniform(jax.random.key(0), (40_000,)), mass))
     share = np.bincount(drawn, minlength=5) / len(drawn)
     np.testing.assert_allclose(share, [0, 0.75, 0, 0.25, 0], atol=0.01)
 
@@ -101,7 +101,8 @@ def test_random_rows_are_distinct(blobs):
 
     weight = jnp.full(len(blobs), 1 / len(blobs))
     for seed in range(20):
-        drawn = _distinct_seeds(jax.random.key(seed), jnp.asarray(blobs).T, weight, 30)
+        uniform = jax.random.uniform(jax.random.key(seed), (30, 1))
+        drawn = _distinct_seeds(uniform, jnp.asarray(blobs).T, weight)
         assert len(set(drawn.tolist())) == 30
 
 

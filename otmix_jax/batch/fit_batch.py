@@ -23,7 +23,7 @@ from ..mixture import Mixture
 from ..oracle import Oracle
 from ..priors import Prior, split
 from ..problem import Problem
-from ..restarts import Program, best_start
+from ..restarts import Program, best_start, start_keys
 from ..solution import Solution
 from ..solvers import EM, Solver
 from ..solvers.driver import Limits, run
@@ -281,7 +281,7 @@ def _seeds(task: _Task, position: np.ndarray, shift: tuple[np.ndarray, np.ndarra
 @functools.partial(jax.jit, static_argnums=2)
 def _lane_keys(key: PRNGKeyArray, position: Array, n_init: int) -> Array:
     own = jax.vmap(lambda number: jax.random.fold_in(key, number))(position)
-    return jax.vmap(lambda one: jax.random.split(one, n_init))(own).reshape(-1)
+    return jax.vmap(lambda one: start_keys(one, n_init))(own).reshape(-1)
 
 
 @functools.partial(jax.jit, static_argnums=0)

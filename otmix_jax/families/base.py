@@ -38,6 +38,10 @@ class Family(abc.ABC):
     def cost(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
         """The note's cost matrix C_ij = -log p(x_i | theta_j), in nats."""
 
+    def prepared(self) -> "Family":
+        """The same law, with what `cost` needs of the parameters alone at hand, if that pays."""
+        return self
+
     @abc.abstractmethod
     def statistics(self, x: Float[Array, "n d"], plan: Float[Array, "n k"]) -> PyTree:
         """Sums over rows, weighted by the plan, that `maximize` needs; additive in rows.

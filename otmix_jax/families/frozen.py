@@ -55,6 +55,10 @@ class Frozen(Family):
         """See `Gaussian.cost`."""
         return self.inner.cost(x)
 
+    def prepared(self) -> "Frozen":
+        """See `Gaussian.prepared`."""
+        return replace(self, inner=self.inner.prepared())
+
     def statistics(self, x: Float[Array, "n d"], plan: Float[Array, "n k"]) -> Moments:
         """See `Gaussian.statistics`."""
         return self.inner.statistics(x, plan)

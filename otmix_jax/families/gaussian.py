@@ -14,6 +14,7 @@ from ..priors import Prior, split
 from .base import Family
 from .covariance import STRUCTURES, CentredSums, Covariance, Full, Ridge
 from .natural import LocationForm, NaturalForm
+from .triangular import diagonal
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -102,6 +103,10 @@ class Gaussian(Family):
     def _constant(self) -> float:
         return 0.5 * self.n_features * math.log(2 * math.pi)
 
+    def prepared(self) -> "Gaussian":
+        """With the covariances' whitening at hand."""
+        return replace(self, covariance=self.covariance.prepared())
+
     def statistics(self, x: Float[Array, "n d"], plan: Float[Array, "n k"]) -> Moments:
         """First and second moments about the current means; the pivot keeps the digits."""
         difference = x[:, None, :] - self.mean
@@ -123,13 +128,13 @@ class Gaussian(Family):
         finite = jnp.all(jnp.isfinite(self.mean), axis=1, keepdims=True)
         total = jnp.sum(jnp.where(finite, self.mean, 0), axis=0)
         centre = jax.lax.stop_gradient(total / jnp.maximum(jnp.sum(finite), 1))
-        shift = self.mean - centre
-        linear = self.covariance.precision(shift)
+        shift, covariance = self.mean - centre, self.covariance.prepared()
+        linear = covariance.precision(shift)
         squares = jnp.sum(linear * shift, axis=-1)
-        constant = -0.5 * squares - self.covariance.half_log_det() - self._constant
-        quadratic = -self.covariance.quadratic_coefficients()
+        constant = -0.5 * squares - covariance.half_log_det() - self._constant
+        quadratic = -covariance.quadratic_coefficients()
         coefficients = jnp.concatenate([constant[:, None], linear, quadratic], axis=1)
-        return NaturalGaussian(coefficients, centre, shift, self.covariance)
+        return NaturalGaussian(coefficients, centre, shift, covariance)
 
     def maximize(
         self, statistics: Moments, mass: Float[Array, " k"], prior: Ridge | Prior | None = None
@@ -262,7 +267,7 @@ class NaturalGaussian(NaturalForm):
     def in_range(self) -> Bool[Array, ""]:
         """Standard deviations within the fourth root of the range of floating point."""
         largest = _fourth_root(self.centre)
-        variance = jnp.diagonal(self.covariance.matrices(), axis1=-2, axis2=-1)
+        variance = diagonal(self.covariance.matrices())
         return jnp.all((variance < largest**2) & (variance > 1 / largest**2))
 
     def reaches(self, x: Float[Array, "n d"]) -> Bool[Array, ""]:

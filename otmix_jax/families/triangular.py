@@ -7,6 +7,7 @@ machine of few cores (jaxlib 0.10).
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jaxtyping import Float
 
@@ -22,8 +23,8 @@ def regular_cholesky(matrices: Float[Array, "... d d"]) -> Float[Array, "... d d
     """
     d = matrices.shape[-1]
     factor = _cholesky(matrices) if d <= UNROLLED else _cholesky_loop(matrices)
-    variance = jnp.diagonal(matrices, axis1=-2, axis2=-1)
-    pivot = jnp.diagonal(factor, axis1=-2, axis2=-1) ** 2
+    variance = diagonal(matrices)
+    pivot = diagonal(factor) ** 2
     floor = d * jnp.finfo(matrices.dtype).eps * variance
     regular = jnp.all(pivot > floor, axis=-1)
     return jnp.where(regular[..., None, None], factor, jnp.nan)
@@ -76,14 +77,15 @@ def _inverse_doubled(factor: Float[Array, "... d d"]) -> Float[Array, "... d d"]
     width = 1 << (d - 1).bit_length()
     rest = [(0, 0)] * (factor.ndim - 2) + [(0, width - d)] * 2
     padded = jnp.pad(factor, rest) + jnp.diag((jnp.arange(width) >= d).astype(factor.dtype))
-    inverse = 1 / jnp.diagonal(padded, axis1=-2, axis2=-1)[..., None, None]
+    inverse = 1 / diagonal(padded)[..., None, None]
     size = 1
     while size < width:
         count = width // (2 * size)
         blocks = padded.reshape(*padded.shape[:-2], count, 2, size, count, 2, size)
-        corners = jnp.diagonal(blocks[..., 1, :, :, 0, :], axis1=-4, axis2=-2)
+        own = np.eye(count, dtype=bool)[:, None, :, None]
+        corners = jnp.sum(jnp.where(own, blocks[..., 1, :, :, 0, :], 0), axis=-2)
         above, below = inverse[..., ::2, :, :], inverse[..., 1::2, :, :]
-        corner = -multiply(multiply(below, jnp.moveaxis(corners, -1, -3)), above)
+        corner = -multiply(multiply(below, corners), above)
         upper = jnp.concatenate([above, jnp.zeros_like(above)], axis=-1)
         lower = jnp.concatenate([corner, below], axis=-1)
         inverse = jnp.concatenate([upper, lower], axis=-2)
@@ -95,6 +97,11 @@ def _inverse_doubled(factor: Float[Array, "... d d"]) -> Float[Array, "... d d"]
 def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     inverse = _inverse_doubled(primals[0])
     return inverse, -multiply(multiply(inverse, jnp.tril(tangents[0])), inverse)
+
+
+def diagonal(matrices: Float[Array, "... d d"]) -> Float[Array, "... d"]:
+    """The diagonals, by a mask: one loop to compile, where `jnp.diagonal` is a gather of many."""
+    return jnp.sum(jnp.where(np.eye(matrices.shape[-1], dtype=bool), matrices, 0), axis=-1)
 
 
 def _root(x: Array) -> Array:
@@ -137,21 +144,20 @@ def multiply(a: Float[Array, "... m d"], b: Float[Array, "... d n"]) -> Float[Ar
 def pack(factor: Float[Array, "... d d"]) -> Float[Array, "... t"]:
     """Lower triangle as a vector, the diagonal through a logarithm."""
     d = factor.shape[-1]
-    diagonal = jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1))
-    rows, columns = jnp.tril_indices(d)
-    logged = jnp.where(jnp.eye(d, dtype=bool), diagonal[..., None, :], factor)
+    rows, columns = np.tril_indices(d)
+    logged = jnp.where(np.eye(d, dtype=bool), jnp.log(diagonal(factor))[..., None, :], factor)
     return logged[..., rows, columns]
 
 
 def unpack(coordinates: Float[Array, "... t"], d: int) -> Float[Array, "... d d"]:
     """The inverse of `pack`."""
-    rows, columns = jnp.tril_indices(d)
+    rows, columns = np.tril_indices(d)
     zeros = jnp.zeros((*coordinates.shape[:-1], d, d), coordinates.dtype)
     factor = zeros.at[..., rows, columns].set(coordinates)
-    eye = jnp.eye(d, dtype=bool)
+    eye = np.eye(d, dtype=bool)
     return jnp.where(eye, jnp.exp(jnp.where(eye, factor, 0)), factor)
 
 
 def log_diagonal_sum(factor: Float[Array, "... d d"]) -> Array:
     """The log-determinant of each factor."""
-    return jnp.sum(jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)), axis=-1)
+    return jnp.sum(jnp.log(diagonal(factor)), axis=-1)

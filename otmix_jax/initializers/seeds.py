@@ -45,7 +45,8 @@ def kmeans_plus_plus(
 
     Source: Arthur and Vassilvitskii (2007), with greedy trials.
     """
-    return _start(key, problem, n_components, family, covariance, _greedy_seeds)
+    trials = _greedy_trials(n_components)
+    return _start(key, problem, n_components, family, covariance, _greedy_seeds, trials)
 
 
 def kmeans(
@@ -67,7 +68,8 @@ def kmeans(
         covariance: passed to the family; for `Gaussian` a structure's name, "full" by default.
         rounds: how often each centre moves to the mean of the rows that are nearest to it.
     """
-    return _start(key, problem, n_components, family, covariance, _greedy_seeds, rounds)
+    trials = _greedy_trials(n_components)
+    return _start(key, problem, n_components, family, covariance, _greedy_seeds, trials, rounds)
 
 
 def random_rows(
@@ -79,7 +81,7 @@ def random_rows(
     covariance: Any = None,
 ) -> Mixture:
     """K distinct rows, drawn by weight, as centres; otherwise as `kmeans_plus_plus`."""
-    return _start(key, problem, n_components, family, covariance, _distinct_seeds)
+    return _start(key, problem, n_components, family, covariance, _distinct_seeds, 1)
 
 
 def _start(
@@ -88,16 +90,18 @@ def _start(
     n_components: int,
     family: type[Family],
     covariance: Any,
-    draw: Callable[[PRNGKeyArray, Array, Array, int], Array],
+    draw: Callable[[Array, Array, Array], Array],
+    trials: int,
     rounds: int = 0,
 ) -> Mixture:
-    x, row_weight = present_rows(
-        _sample(jax.random.fold_in(key, 0), problem.checked(), n_components)
-    )
+    problem = problem.checked()
+    # One draw of all numbers: each call to a generator would be compiled anew.
+    uniform = jax.random.uniform(key, (1 + n_components * trials,), problem.x.dtype)
+    x, row_weight = present_rows(_sample(uniform[0], problem, n_components))
     mean = matmul(row_weight, x)
     deviation = jnp.sqrt(matmul(row_weight, (x - mean) ** 2))
     columns = safe_divide(x - mean, deviation).T
-    seeds = columns[:, draw(key, columns, row_weight, n_components)].T
+    seeds = columns[:, draw(uniform[1:].reshape(-1, trials), columns, row_weight)].T
     centres = jax.lax.fori_loop(0, rounds, lambda _, c: _moved(c, columns, row_weight), seeds)
     return start_from_plan(x, _nearest(centres, columns, row_weight).T, family, covariance)
 
@@ -118,12 +122,12 @@ def _moved(centres: Array, columns: Array, row_weight: Array) -> Float[Array, "k
     return jnp.where(mass > 0, safe_divide(matmul(plan, columns.T), mass), centres)
 
 
-def _sample(key: PRNGKeyArray, problem: Problem, n_components: int) -> Problem:
+def _sample(uniform: Float[Array, ""], problem: Problem, n_components: int) -> Problem:
     """Some rows, evenly spaced in the cumulative weight from a random first one."""
     n, most = problem.x.shape[0], max(SAMPLE, SAMPLE_PER_COMPONENT * n_components)
     if n <= most:
         return problem
-    positions = (jnp.arange(most) + jax.random.uniform(key)) / most
+    positions = (jnp.arange(most) + uniform) / most
     if problem.sample_weight is None:
         drawn = (positions * n).astype(jnp.int32)
     else:
@@ -140,46 +144,47 @@ def _square_distances(
     return jnp.sum((columns - points.T[:, :, None]) ** 2, axis=1)
 
 
-def _draw(key: PRNGKeyArray, mass: Float[Array, " n"], count: int) -> Int[Array, " count"]:
+def _draw(uniform: Float[Array, " trials"], mass: Float[Array, " n"]) -> Int[Array, " trials"]:
     """Indices with probability proportional to mass, by inverting its cumulative sum.
 
-    Inversion makes an absent row invisible: the same key draws the same rows without it.
+    Inversion makes an absent row invisible: the same numbers draw the same rows without it.
     """
-    cumulative = jnp.cumsum(mass)
-    uniform = jax.random.uniform(key, (count,), mass.dtype)
-    drawn = jnp.searchsorted(cumulative, uniform * cumulative[-1], side="right")
+    rows, present, cumulative = jnp.arange(mass.shape[0]), mass > 0, jnp.cumsum(mass)
+    reached = present & (cumulative > (uniform * cumulative[-1])[:, None])
     # Rounding can carry uniform * total up to the total: the last row with mass is meant.
-    last = mass.shape[0] - 1 - jnp.argmax((mass > 0)[::-1])
-    return jnp.minimum(drawn, last)
+    last = jnp.max(jnp.where(present, rows, 0))
+    return jnp.min(jnp.where(reached, rows, last), axis=1)
+
+
+def _greedy_trials(n_components: int) -> int:
+    """A group that is still missed attracts a share of the draws that shrinks as 1 / K."""
+    return min(2 + n_components // 2, 16)
 
 
 def _greedy_seeds(
-    key: PRNGKeyArray, columns: Array, row_weight: Array, n_components: int
+    uniform: Float[Array, "k trials"], columns: Array, row_weight: Array
 ) -> Int[Array, " k"]:
-    # A group that is still missed attracts a share of the draws that shrinks as 1 / K.
-    trials = min(2 + n_components // 2, 16)
-
-    def add(nearest: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
+    def add(nearest: Array, uniform: Array) -> tuple[Array, Array]:
         first = jnp.isinf(nearest[0])
         potential = jnp.where(first, 0, row_weight * nearest)
         # At first, or with fewer distinct rows than seeds, any present row will do.
         mass = jnp.where(jnp.any(potential > 0), potential, row_weight)
-        candidates = _draw(key, mass, trials)
+        candidates = _draw(uniform, mass)
         closer = jnp.minimum(nearest, _square_distances(columns, columns[:, candidates]))
         best = jnp.where(first, 0, jnp.argmin(matmul(closer, row_weight)))
         return closer[best], candidates[best]
 
     far = jnp.full_like(row_weight, jnp.inf)
-    return jax.lax.scan(add, far, jax.random.split(key, n_components))[1]
+    return jax.lax.scan(add, far, uniform)[1]
 
 
 def _distinct_seeds(
-    key: PRNGKeyArray, columns: Array, row_weight: Array, n_components: int
+    uniform: Float[Array, "k 1"], columns: Array, row_weight: Array
 ) -> Int[Array, " k"]:
     del columns
 
-    def add(mass: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
-        drawn = _draw(key, jnp.where(jnp.any(mass > 0), mass, row_weight), 1)[0]
+    def add(mass: Array, uniform: Array) -> tuple[Array, Array]:
+        drawn = _draw(uniform, jnp.where(jnp.any(mass > 0), mass, row_weight))[0]
         return mass.at[drawn].set(0), drawn
 
-    return jax.lax.scan(add, row_weight, jax.random.split(key, n_components))[1]
+    return jax.lax.scan(add, row_weight, uniform)[1]

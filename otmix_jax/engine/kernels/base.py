@@ -11,6 +11,7 @@ from ..._numerics import accurate_sum, matmul
 from ...families.base import Family
 from ..sweep import Columns, DualSweep, Sweep
 
+
 def weighted_value(row_weight: Array, f: Array) -> Array:
     """sum_i a_i f_i, where 0 * inf is 0.
 

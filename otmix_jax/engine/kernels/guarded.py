@@ -101,9 +101,7 @@ class Guarded(Kernel):
         """See `Kernel.ready`."""
         fast = Moment().ready(columns, components)
         amplification = jax.lax.stop_gradient(fast.form.amplification())
-        safe = fast.form.in_range() & (
-            amplification <= largest_amplification(amplification.dtype)
-        )
+        safe = fast.form.in_range() & (amplification <= largest_amplification(amplification.dtype))
         return GuardedReady(_everywhere(safe), fast, Reference().ready(columns, components))
 
     def numbers_per_row(self, components: Family) -> int:

@@ -14,7 +14,7 @@ from .base import Kernel, Ready, weighted_value
 
 @pytree
 class ReferenceReady(Ready):
-    """Columns and components as they are."""
+    """Columns, and components of which whatever depends on no row is computed."""
 
     columns: Columns
     components: Any
@@ -43,7 +43,7 @@ class Reference(Kernel):
 
     def ready(self, columns: Columns, components: Family) -> ReferenceReady:
         """See `Kernel.ready`."""
-        return ReferenceReady(columns, components)
+        return ReferenceReady(columns, components.prepared())
 
     def numbers_per_row(self, components: Family) -> int:
         """Differences and whitened differences, and three numbers per component."""

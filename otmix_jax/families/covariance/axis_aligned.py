@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from ..._numerics import safe_divide
 from ..._pytree import pytree, replace, static
+from ..triangular import diagonal
 from .base import CentredSums, Covariance, Ridge, einsum, prior_divergence
 
 
@@ -58,7 +59,7 @@ class Diagonal(AxisAligned):
 
     @classmethod
     def from_matrices(cls, matrices: Float[Array, "k d d"]) -> "Diagonal":
-        return cls(_standard_deviation(jnp.diagonal(matrices, axis1=-2, axis2=-1)))
+        return cls(_standard_deviation(diagonal(matrices)))
 
     def whiten(self, difference: Float[Array, "n k d"]) -> Float[Array, "n k d"]:
         return difference / self.standard_deviation
@@ -97,7 +98,7 @@ class Diagonal(AxisAligned):
         return identity / self.standard_deviation[..., None]
 
     def of_second_moments(self, second: Array) -> Float[Array, "k d"]:
-        return jnp.diagonal(second, axis1=1, axis2=2)
+        return diagonal(second)
 
     def amplification(self, shift: Array) -> Float[Array, " k"]:
         return jnp.sum((shift / self.standard_deviation) ** 2, axis=-1) + shift.shape[-1]
@@ -121,7 +122,7 @@ class Spherical(AxisAligned):
 
     @classmethod
     def from_matrices(cls, matrices: Float[Array, "k d d"]) -> "Spherical":
-        variance = jnp.mean(jnp.diagonal(matrices, axis1=-2, axis2=-1), axis=-1)
+        variance = jnp.mean(diagonal(matrices), axis=-1)
         return cls(_standard_deviation(variance), matrices.shape[-1])
 
     def whiten(self, difference: Float[Array, "n k d"]) -> Float[Array, "n k d"]:

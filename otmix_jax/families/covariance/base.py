@@ -96,6 +96,10 @@ class Covariance(abc.ABC):
     def whiten(self, difference: Float[Array, "n k d"]) -> Float[Array, "n k d"]:
         """L_j^-1 (x_i - mu_j): the safe way to a Mahalanobis distance."""
 
+    def prepared(self) -> "Covariance":
+        """The same, with what `whiten` needs at hand; it keeps nothing for an M-step."""
+        return self
+
     @abc.abstractmethod
     def colour(self, z: Float[Array, "k d"]) -> Float[Array, "k d"]:
         """The products L_j z_j."""

@@ -36,7 +36,13 @@ class Full(Covariance):
         return cls(regular_cholesky(matrices))
 
     def whiten(self, difference: Float[Array, "n k d"]) -> Float[Array, "n k d"]:
-        return einsum("kde,nke->nkd", inverse_triangle(self.factor), difference)
+        return einsum("kde,nke->nkd", self._inverse(), difference)
+
+    def prepared(self) -> "Full":
+        return PreparedFull(self.factor, self._inverse())
+
+    def _inverse(self) -> Float[Array, "k d d"]:
+        return inverse_triangle(self.factor)
 
     def colour(self, z: Float[Array, "k d"]) -> Float[Array, "k d"]:
         return multiply(jnp.tril(self.factor), z[..., None])[..., 0]
@@ -65,7 +71,7 @@ class Full(Covariance):
         return replace(self, factor=jnp.where(total > 0, factor, self.factor))
 
     def precision(self, v: Array) -> Float[Array, "k d"]:
-        inverse = inverse_triangle(self.factor)
+        inverse = self._inverse()
         return multiply(jnp.swapaxes(inverse, 1, 2), multiply(inverse, v[..., None]))[..., 0]
 
     def quadratic(self, u: Array) -> Float[Array, "n q"]:
@@ -87,7 +93,7 @@ class Full(Covariance):
         return sums.second[:, position] - cross - jnp.swapaxes(cross, 1, 2) + between
 
     def whitening(self) -> Float[Array, "k d d"]:
-        return inverse_triangle(self.factor)
+        return self._inverse()
 
     def of_second_moments(self, second: Array) -> Float[Array, "k d d"]:
         return second
@@ -98,11 +104,11 @@ class Full(Covariance):
         return distant + jnp.sum(precisions * jnp.abs(self.matrices()), axis=(1, 2))
 
     def _precisions(self) -> Float[Array, "k d d"]:
-        inverse = inverse_triangle(self.factor)
+        inverse = self._inverse()
         return multiply(jnp.swapaxes(inverse, 1, 2), inverse)
 
     def penalty(self, prior: Ridge) -> Float[Array, ""]:
-        trace = jnp.sum(inverse_triangle(self.factor) ** 2 * prior.variance)
+        trace = jnp.sum(self._inverse() ** 2 * prior.variance)
         count = self.factor.shape[0]
         return prior_divergence(prior, trace, jnp.sum(self.half_log_det()), count)
 
@@ -139,7 +145,13 @@ class Tied(Covariance):
         return cls(regular_cholesky(jnp.mean(matrices, axis=0)), matrices.shape[0])
 
     def whiten(self, difference: Float[Array, "n k d"]) -> Float[Array, "n k d"]:
-        return einsum("de,nke->nkd", inverse_triangle(self.factor), difference)
+        return einsum("de,nke->nkd", self._inverse(), difference)
+
+    def prepared(self) -> "Tied":
+        return PreparedTied(self.factor, self.n_components, self._inverse())
+
+    def _inverse(self) -> Float[Array, "d d"]:
+        return inverse_triangle(self.factor)
 
     def colour(self, z: Float[Array, "k d"]) -> Float[Array, "k d"]:
         return matmul(z, jnp.tril(self.factor).T)
@@ -162,7 +174,7 @@ class Tied(Covariance):
         return replace(self, factor=one.factor[0])
 
     def precision(self, v: Array) -> Float[Array, "k d"]:
-        inverse = inverse_triangle(self.factor)
+        inverse = self._inverse()
         return matmul(matmul(v, inverse.T), inverse)
 
     def quadratic(self, u: Array) -> Float[Array, "n 0"]:
@@ -172,7 +184,7 @@ class Tied(Covariance):
         return jnp.zeros((self.n_components, 0), self.factor.dtype)
 
     def shared(self, u: Array) -> Float[Array, " n"]:
-        return 0.5 * jnp.sum(matmul(u, inverse_triangle(self.factor).T) ** 2, axis=-1)
+        return 0.5 * jnp.sum(matmul(u, self._inverse().T) ** 2, axis=-1)
 
     def total(self, u: Array, row_weight: Array) -> Float[Array, "d d"]:
         return matmul((row_weight[:, None] * u).T, u)
@@ -183,7 +195,7 @@ class Tied(Covariance):
         return total - cross - cross.T + between
 
     def whitening(self) -> Float[Array, "k d d"]:
-        inverse = inverse_triangle(self.factor)
+        inverse = self._inverse()
         return jnp.broadcast_to(inverse, (self.n_components, *inverse.shape))
 
     def of_second_moments(self, second: Array) -> Float[Array, "d d"]:
@@ -209,3 +221,23 @@ class Tied(Covariance):
     def n_parameters(self) -> int:
         d = self.factor.shape[-1]
         return d * (d + 1) // 2
+
+
+@pytree
+class PreparedFull(Full):
+    """`Full` with the inverse factor at hand."""
+
+    inverse: Array
+
+    def _inverse(self) -> Float[Array, "k d d"]:
+        return self.inverse
+
+
+@pytree
+class PreparedTied(Tied):
+    """`Tied` with the inverse factor at hand."""
+
+    inverse: Array
+
+    def _inverse(self) -> Float[Array, "d d"]:
+        return self.inverse
