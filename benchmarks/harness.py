@@ -40,7 +40,7 @@ def groups(n: int, d: int, k: int, dtype: str = "float64", seed: int = 0) -> np.
     return x
 
 
-def in_subprocess(code: str, *arguments: str, repeats: int = 1) -> list[dict]:
+def in_subprocess(code: str, *arguments: str, repeats: int = 1, **environment: str) -> list[dict]:
     """What a fresh interpreter prints as JSON on its last line, with its wall time."""
     results = []
     for _ in range(repeats):
@@ -51,6 +51,7 @@ def in_subprocess(code: str, *arguments: str, repeats: int = 1) -> list[dict]:
             text=True,
             check=False,
             cwd=HERE.parent,
+            env={**os.environ, **environment},
         )
         wall = time.perf_counter() - begin
         if done.returncode:

@@ -348,6 +348,40 @@ def test_the_gradient_in_the_rows_holds_only_their_own_size():
     assert large - small < 2.2 * 8 * 3 * (65536 - 4096), (small, large)
 
 
+def test_a_gradient_holds_one_kernels_numbers():
+    """The derivative of a choice of kernels would hold, for every row, what either needs."""
+    k, d, size = 16, 6, 256
+    factor = jnp.broadcast_to(jnp.eye(d), (k, d, d))
+    components = om.families.Gaussian(jnp.ones((k, d)), om.families.Full(factor))
+    columns = Columns(jnp.full(k, -jnp.log(k)))
+
+    def held(kernel):
+        value = Engine(kernel, Tiled(2 * size)).value
+        gradient = jax.grad(lambda c, x, a: value(Rows(x, a), columns, c))
+        return temporaries(gradient, components, jnp.ones((4096, d)), jnp.ones(4096))
+
+    assert held(Guarded()) < 1.1 * max(held(Moment()), held(Reference()))
+
+
+def test_rows_are_written_in_place():
+    """Row by row answers need no second array of their size."""
+    components, columns = EXAMPLES["full"], columns_of(EXAMPLES["full"], "float64")
+    engine = Engine(Guarded(), Tiled(256))
+
+    def plan(x, a):
+        ready = engine.ready(columns, components)
+        return engine.execution.map(lambda x, _: ready.rows(x)[1], Rows(x, a))
+
+    small, large = (temporaries(plan, jnp.ones((n, 2)), jnp.ones(n)) for n in (5000, 50_000))
+    assert large - small < 0.1 * 8 * 3 * 45_000, (small, large)
+
+
+def test_tiles_are_equal():
+    assert [Tiled(16).tile_rows(n) for n in (0, 5, 16, 17, 37, 100)] == [0, 5, 16, 16, 16, 16]
+    assert Tiled(4096).tile_rows(100_000) == 4000
+    assert Tiled(4096).tile_rows(4097) == 2056
+
+
 def test_the_safe_kernel_takes_over_at_the_border(structure):
     """Means ever further apart: from some distance on the guard takes the reference kernel."""
     limit = om.engine.kernels.guarded.largest_amplification("float64")
@@ -398,6 +432,16 @@ def test_an_absent_component_may_hold_anything(structure):
         np.testing.assert_allclose(f, ready[0][0], rtol=1e-12)
         np.testing.assert_allclose(conditional, ready[0][1], rtol=1e-12)
         assert np.isfinite(f).all()
+
+
+@pytest.mark.parametrize("epsilon", [None, 0.5])
+def test_no_component_present(structure, epsilon):
+    """No row is in reach: infinite potentials, and no plan."""
+    columns = Columns(jnp.full(3, -jnp.inf), epsilon=epsilon)
+    for kernel in KERNELS.values():
+        f, conditional = kernel.ready(columns, EXAMPLES[structure]).rows(jnp.ones((2, 2)))
+        np.testing.assert_array_equal(f, jnp.inf)
+        np.testing.assert_array_equal(conditional, 0)
 
 
 def test_the_choice_follows_the_shapes():

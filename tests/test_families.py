@@ -50,6 +50,13 @@ def test_statistics_are_additive(family, rows, plan):
     chex.assert_trees_all_close(whole, jax.tree.map(lambda a, b: a + b, *halves), rtol=1e-12)
 
 
+def test_prepared_is_the_same_law(family, rows, plan):
+    prepared = family.prepared()
+    chex.assert_trees_all_close(prepared.cost(rows), family.cost(rows), rtol=1e-14)
+    mine, its = prepared.statistics(rows, plan), family.statistics(rows, plan)
+    chex.assert_trees_all_close(mine, its, rtol=1e-14)
+
+
 def test_the_m_step_minimises_the_expected_cost(family, rows, plan):
     """Its gradient vanishes there in every coordinate, and its Hessian is positive definite."""
     best = family.maximize(family.statistics(rows, plan), plan.sum(0))

@@ -73,7 +73,7 @@ class ParameterCovariance:
             >>> covariance = om.inference.parameter_covariance(mixture, x)
             >>> ratio = covariance.delta(lambda m: m.weights[0] / m.weights[1])
             >>> f"{ratio.value:.2f} +- {ratio.standard_error:.2f}"
-            '0.55 +- 0.07'
+            '1.81 +- 0.23'
         """
         value = function(self.mixture)
         flat, unravel = ravel_pytree(value)

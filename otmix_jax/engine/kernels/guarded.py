@@ -78,12 +78,12 @@ class GuardedReady(Ready):
         The derivative of a choice would hold what either kernel's needs, for every row.
         """
 
-        def in_fast(fast: Ready, safe: Ready, *rows: Array) -> tuple[Array, Any, Any]:
-            value, slopes, in_rows = fast.slopes(*rows, by_row)
+        def in_fast(fast: Ready, safe: Ready, x: Array, a: Array) -> tuple[Array, Any, Any]:
+            value, slopes, in_rows = fast.slopes(x, a, by_row)
             return value, (slopes, jax.tree.map(jnp.zeros_like, floats(safe))), in_rows
 
-        def in_safe(fast: Ready, safe: Ready, *rows: Array) -> tuple[Array, Any, Any]:
-            value, slopes, in_rows = safe.slopes(*rows, by_row)
+        def in_safe(fast: Ready, safe: Ready, x: Array, a: Array) -> tuple[Array, Any, Any]:
+            value, slopes, in_rows = safe.slopes(x, a, by_row)
             return value, (jax.tree.map(jnp.zeros_like, floats(fast)), slopes), in_rows
 
         value, (fast, safe), in_rows = self._either(in_fast, in_safe, x, row_weight)
