@@ -8,7 +8,7 @@ BENCH ?=
 bin := $(VENV)/bin
 # $(VENV)/.installed-X says that the extra X is installed, as of pyproject.toml.
 
-.PHONY: help demo test slow nightly notebooks lint format bench clean
+.PHONY: help demo test slow nightly gpu notebooks lint format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -32,6 +32,9 @@ slow: $(VENV)/.installed-test  ## the tests marked slow
 
 nightly: $(VENV)/.installed-test  ## the longest tests: bootstraps, coverage, large batches, basins
 	$(bin)/python -m pytest -n $(WORKERS) -m "nightly and not gpu"
+
+gpu: $(VENV)/.installed-test  ## the tests for an accelerator, on JAX's default device
+	$(bin)/python -m pytest -m gpu
 
 notebooks: $(VENV)/.installed-notebooks  ## execute every notebook
 	$(bin)/python -m pytest -p no:cacheprovider --nbmake --nbmake-timeout=900 notebooks

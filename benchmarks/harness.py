@@ -41,7 +41,11 @@ def groups(n: int, d: int, k: int, dtype: str = "float64", seed: int = 0) -> np.
 
 
 def in_subprocess(code: str, *arguments: str, repeats: int = 1, **environment: str) -> list[dict]:
-    """What a fresh interpreter prints as JSON on its last line, with its wall time."""
+    """What a fresh interpreter prints as JSON on its last line, with its wall time.
+
+    Byte code is kept, as it is of an installed package.
+    """
+    environment = {"PYTHONDONTWRITEBYTECODE": "", **environment}
     results = []
     for _ in range(repeats):
         begin = time.perf_counter()

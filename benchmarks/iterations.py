@@ -7,7 +7,7 @@ import numpy as np
 import otmix_jax as om
 
 from .harness import groups, seconds
-from .peers import gmmx_fit, ott_fit, sklearn_fit
+from .peers import gmmx_fit, ott_fit, pomegranate_fit, sklearn_fit
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -27,8 +27,9 @@ QUICK = [
 ]
 LARGE = [("full", 10_000_000, 16, 64, "float32"), ("full", 1_000_000, 32, 256, "float32")]
 """For an accelerator: sizes that fill it."""
+SLOW_PEERS = {"gmmx": gmmx_fit, "OTT-JAX": ott_fit, "pomegranate": pomegranate_fit}
 SLOW_PEERS_UP_TO = 4e7
-"""gmmx and OTT-JAX hold n x K x d numbers and more; beyond this many they are left out."""
+"""They hold n x K x d numbers and more; beyond this many they are left out on a CPU."""
 
 
 def start_of(x: np.ndarray, k: int, covariance: str) -> om.Mixture:
@@ -44,7 +45,8 @@ def floor(n: int, features: int, k: int, dtype: str, repeats: int) -> float:
 
     On tiles of features made once, as if features cost nothing.
     """
-    sizes = sorted({min(n, size) for size in (512, 1024, 4096, 8192)})
+    sizes = [512, 1024, 4096, 8192, *([] if _on_cpu() else [65_536, 262_144])]
+    sizes = sorted({min(n, size) for size in sizes})
     return min(_products(n, features, k, dtype, size, repeats) for size in sizes)
 
 
@@ -64,10 +66,21 @@ def _products(n: int, features: int, k: int, dtype: str, size: int, repeats: int
     return seconds(lambda: products(t, eta), repeats)[1] * n / (size * -(-n // size))
 
 
+def bandwidth(rows: jax.Array) -> float:
+    """Bytes per second of copying the rows, reading and writing counted."""
+    copy = jax.jit(lambda x, step: x + step)
+    step = jnp.ones((), rows.dtype)
+    return 2 * rows.nbytes / seconds(lambda: copy(rows, step), 5)[1]
+
+
 def per_iteration(
     covariance: str, n: int, d: int, k: int, dtype: str, *, steps: int = 10, peers: bool = True
 ) -> dict:
-    """One row of the table; every side takes `steps` iterations from one start."""
+    """One row of the table; every side takes `steps` iterations from one start.
+
+    On an accelerator the peers are those that run there, and the rows are also held against the
+    memory: an iteration reads them once at least.
+    """
     x = groups(n, d, k, dtype)
     start = start_of(x, k, covariance)
     rows = jax.device_put(x)
@@ -82,26 +95,47 @@ def per_iteration(
         "floor ms": 1e3 * lowest,
         "x floor": ours / lowest,
     }
+    if not _on_cpu():
+        row["of bandwidth"] = rows.nbytes / ours / bandwidth(rows)
     if peers:
-        short = 3 if n * k > 5_000_000 else steps
-        theirs = seconds(sklearn_fit(x, start, covariance, short), 1)[1] / short
-        row |= {"scikit-learn ms": 1e3 * theirs, "x scikit-learn": theirs / ours}
-        if n * k * d <= SLOW_PEERS_UP_TO:
-            for name, fit in {"gmmx": gmmx_fit, "OTT-JAX": ott_fit}.items():
-                run = fit(rows, start, covariance, short)
-                if run is not None:
-                    theirs = seconds(run, 1)[1] / short
-                    row |= {f"{name} ms": 1e3 * theirs, f"x {name}": theirs / ours}
+        row |= _against(rows, start, covariance, ours, 3 if n * k > 5_000_000 else steps)
     return row | {"compile s": first - ours * steps}
+
+
+def _on_cpu() -> bool:
+    return next(iter(jnp.zeros(1).devices())).platform == "cpu"
+
+
+def _against(
+    rows: jax.Array, start: om.Mixture, covariance: str, ours: float, steps: int
+) -> dict[str, float | str]:
+    """The peers' milliseconds, and how many times ours that is."""
+    cells: dict[str, float | str] = {}
+    if _on_cpu():
+        runs = {"scikit-learn": sklearn_fit(np.asarray(rows), start, covariance, steps)}
+        small = rows.size * len(start.log_weights) <= SLOW_PEERS_UP_TO
+        slow = SLOW_PEERS if small else {}
+    else:
+        runs, slow = {}, {name: SLOW_PEERS[name] for name in ("gmmx", "pomegranate")}
+    runs |= {name: fit(rows, start, covariance, steps) for name, fit in slow.items()}
+    for name, run in runs.items():
+        if run is None:
+            continue
+        try:
+            theirs = seconds(run, 1)[1] / steps
+        except RuntimeError as error:
+            if "memory" not in str(error).lower():
+                raise
+            cells[f"{name} ms"] = "out of memory"
+        else:
+            cells |= {f"{name} ms": 1e3 * theirs, f"x {name}": theirs / ours}
+    return cells
 
 
 def table(quick: bool, device: str) -> list[dict]:
     """All problems."""
-    if device != "cpu":
-        return [per_iteration(*problem) for problem in PROBLEMS[:1] * (not quick)] + [
-            per_iteration(*problem, peers=False) for problem in ([] if quick else LARGE)
-        ]
-    return [per_iteration(*problem) for problem in (QUICK if quick else PROBLEMS)]
+    problems = PROBLEMS if device == "cpu" else PROBLEMS[:2] + LARGE
+    return [per_iteration(*problem) for problem in (QUICK if quick else problems)]
 
 
 def growth(quick: bool) -> list[dict]:

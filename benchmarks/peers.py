@@ -20,6 +20,12 @@ try:
     from ott.tools.gaussian_mixture import fit_gmm, gaussian_mixture
 except ImportError:
     fit_gmm = gaussian_mixture = None
+try:
+    import torch
+    from pomegranate.distributions import Normal
+    from pomegranate.gmm import GeneralMixtureModel
+except ImportError:
+    torch = None
 
 SKLEARN = {"full": "full", "tied": "tied", "diagonal": "diag", "spherical": "spherical"}
 
@@ -84,3 +90,25 @@ def ott_fit(x: jax.Array, start: om.Mixture, covariance: str, steps: int) -> Any
         component_weights=start.weights,
     )  # fmt: skip
     return lambda: fit_gmm.fit_model_em(model, x, None, steps=steps).loc
+
+
+def pomegranate_fit(x: jax.Array, start: om.Mixture, covariance: str, steps: int) -> Any:
+    """A run of pomegranate on PyTorch, on the GPU if the rows are on one."""
+    if torch is None or covariance != "full":
+        return None
+    on_gpu = next(iter(x.devices())).platform == "gpu" and torch.cuda.is_available()
+
+    def tensor(array: jax.Array) -> Any:
+        return torch.tensor(np.asarray(array), device="cuda" if on_gpu else "cpu")
+
+    rows, weights = tensor(x), tensor(start.weights)
+    means, matrices = start.components.mean, start.components.covariance.matrices()
+
+    def run() -> np.ndarray:
+        parts = [Normal(tensor(m), tensor(c)) for m, c in zip(means, matrices, strict=True)]
+        model = GeneralMixtureModel(
+            parts, priors=weights, max_iter=steps, tol=-np.inf, check_data=False
+        )
+        return model.fit(rows).priors.detach().cpu().numpy()
+
+    return run

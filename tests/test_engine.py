@@ -457,6 +457,16 @@ def test_the_choice_follows_the_shapes():
     assert isinstance(choose(very_wide, 10**6, jnp.float64).kernel, Reference)
 
 
+@pytest.mark.parametrize(("platform", "size"), [("cpu", 4096), ("gpu", 131_072), ("tpu", 131_072)])
+def test_tiles_are_larger_on_an_accelerator(monkeypatch, platform, size):
+    """Bytes of a tile by platform; 16 columns and 64 components take 345 numbers per row."""
+    covariance = om.families.Full(jnp.broadcast_to(jnp.eye(16), (64, 16, 16)))
+    components = om.families.Gaussian(jnp.zeros((64, 16)), covariance)
+    assert Moment().numbers_per_row(components) == 345
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    assert choose(components, 10**7, jnp.float32).execution.size == size
+
+
 def test_a_second_call_is_not_traced_again(faithful):
     problem = om.Problem(faithful)
     initial = om.initializers.kmeans_plus_plus(jax.random.key(0), problem, n_components=2)

@@ -15,10 +15,13 @@ from .rows import Rows
 from .sweep import Columns, DualSweep, Sweep
 from .total import total
 
-TILE_BYTES = 10 * 2**20
-"""What a tile may hold: about a core's share of the last-level cache."""
-SMALLEST, LARGEST = 512, 16_384
-"""Rows of a tile: below, products are too thin; above, nothing is won."""
+SMALLEST = 512
+"""Rows of a tile at least: below, products are too thin."""
+ON_CPU = 10 * 2**20, 16_384
+"""Bytes and rows of a tile at most: about a core's share of the last-level cache."""
+ON_ACCELERATOR = 256 * 2**20, 2**20
+"""The same where a tile is to keep thousands of lanes busy, and where the host waits for the
+guard's choice once a tile. Reasoned, not measured."""
 MOST_FEATURES = 4096
 """Beyond this many features per row a tile leaves the cache, and the products win nothing."""
 
@@ -55,8 +58,8 @@ class Engine:
 def choose(components: Family, n: int, dtype: DTypeLike) -> Engine:
     """The engine for n rows: the guarded moment kernel where the family has a natural form.
 
-    Small problems get the entrywise kernel. Tiles hold about `TILE_BYTES`; rows that fit into one
-    are not split.
+    Small problems get the entrywise kernel. Tiles hold about 10 MiB on a CPU, 256 MiB elsewhere;
+    rows that fit into one are not split.
     """
     if n <= SMALLEST and fits(components):
         return _engine(Entrywise(), components, n, dtype)
@@ -71,6 +74,7 @@ def _engine(kernel: Kernel, components: Family, n: int, dtype: DTypeLike) -> Eng
 
 
 def tile_size(kernel: Kernel, components: Family, dtype: DTypeLike) -> int:
-    """The power of two of rows that hold about `TILE_BYTES`, within bounds."""
+    """The power of two of rows that a tile holds on JAX's default platform, within bounds."""
+    most_bytes, most_rows = ON_CPU if jax.default_backend() == "cpu" else ON_ACCELERATOR
     per_row = kernel.numbers_per_row(components) * jnp.dtype(dtype).itemsize
-    return min(max(1 << (TILE_BYTES // per_row).bit_length() - 1, SMALLEST), LARGEST)
+    return min(max(1 << (most_bytes // per_row).bit_length() - 1, SMALLEST), most_rows)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ..._numerics import matmul
-from ..._pytree import pytree
+from ..._pytree import pytree, replace
 from ..._rows import row_softmax, soft_rows
 from ...families.base import Family
 from ...families.natural import NaturalForm
@@ -29,18 +29,16 @@ class MomentReady(Ready):
 
     Attributes:
         columns: what decides the plan besides the cost.
-        form: the family.
-        coefficients: [k, f] of the features in the logits log pi_j + g_j - c_ij, but for what all
-            components share; of -c_ij alone where there is an epsilon to divide it by.
+        form: the family. Its coefficients yield the logits log pi_j + g_j - c_ij, but for what all
+            components share; only -c_ij where there is an epsilon to divide it by.
     """
 
     columns: Columns
     form: NaturalForm
-    coefficients: Array
 
     def _rows(self, x: Array, features: Array) -> tuple[Array, Array]:
         columns = self.columns
-        linear = matmul(features, self.coefficients.T)
+        linear = matmul(features, self.form.coefficients.T)
         if columns.epsilon is None:
             f, conditional = soft_rows(linear, columns.log_weights)
         else:
@@ -90,9 +88,9 @@ class Moment(Kernel):
             TypeError: for a family without a natural form.
         """
         form = natural_form(components)
-        if columns.epsilon is not None:
-            return MomentReady(columns, form, form.coefficients)
-        return MomentReady(columns, form, _in_logits(columns, form.coefficients))
+        if columns.epsilon is None:
+            form = replace(form, coefficients=_in_logits(columns, form.coefficients))
+        return MomentReady(columns, form)
 
     def numbers_per_row(self, components: Family) -> int:
         """The features, and three numbers per component."""
