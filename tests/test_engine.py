@@ -241,6 +241,18 @@ def test_a_sweep_is_differentiable(structure, kernel):
     assert_close(moved(Engine(kernel, Tiled(8))), moved(Engine()), 1e-10)
 
 
+def test_an_entrywise_sweep_writes_no_products():
+    """Of 3 components' 18 moments none is written out row by row before it is summed."""
+
+    def sweep(x, weight):
+        return Entrywise().ready(Columns(jnp.zeros(3)), EXAMPLES["full"]).sweep(x, weight)
+
+    lanes, n = 64, 200
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float64) for shape in ((lanes, n, 2), (lanes, n))]
+    held = jax.jit(jax.vmap(sweep)).lower(*shapes).compile().memory_analysis()
+    assert held.temp_size_in_bytes < 8 * lanes * n * 8
+
+
 def test_an_entrywise_sweep_is_differentiable(structure):
     """In components, rows and weights, that of an absent row included."""
     components, columns = EXAMPLES[structure], columns_of(EXAMPLES[structure], "float64", False)

@@ -7,6 +7,7 @@ side by side are the same loops over more of them.
 
 import functools
 import operator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -92,9 +93,24 @@ def _moments(mass: Array, u: list[Array]) -> tuple[Array, Array, Array]:
     """Sums over rows of mass, of mass u, and of mass u u^T."""
     d = len(u)
     weighted = [mass * entry for entry in u]
-    half = {(i, m): jnp.sum(weighted[i] * u[m]) for i in range(d) for m in range(i + 1)}
+    pairs = [(i, m) for i in range(d) for m in range(i + 1)]
+    total, *rest = _sums(mass, *weighted, *[weighted[i] * u[m] for i, m in pairs])
+    half = dict(zip(pairs, rest[d:], strict=True))
     second = [[half[max(i, m), min(i, m)] for m in range(d)] for i in range(d)]
-    return jnp.sum(mass), jnp.stack([jnp.sum(w) for w in weighted]), jnp.array(second)
+    return total, jnp.stack(rest[:d]), jnp.array(second)
+
+
+@jax.custom_jvp
+def _sums(*vectors: Array) -> tuple[Array, ...]:
+    """The sum of each, in one loop: summed one by one, each would be written out first."""
+    zeros = tuple(jnp.zeros((), vector.dtype) for vector in vectors)
+    return tuple(jax.lax.reduce(vectors, zeros, lambda a, b: tuple(map(operator.add, a, b)), (0,)))
+
+
+@_sums.defjvp
+def _(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Any, Any]:
+    """As sums one by one: JAX derives a reduction of several arrays by slicing them in halves."""
+    return _sums(*primals), tuple(map(jnp.sum, tangents))
 
 
 @pytree
