@@ -33,7 +33,7 @@ slow: $(VENV)/.installed-test  ## the tests marked slow
 nightly: $(VENV)/.installed-test  ## the longest tests: bootstraps, coverage, large batches, basins
 	$(bin)/python -m pytest -n $(WORKERS) -m "nightly and not gpu"
 
-gpu: $(VENV)/.installed-test  ## the tests for an accelerator, on JAX's default device
+gpu: $(VENV)/.installed-test  ## the tests for an accelerator; give its JAX, as in JAX='jax[cuda13]'
 	$(bin)/python -m pytest -m gpu
 
 notebooks: $(VENV)/.installed-notebooks  ## execute every notebook

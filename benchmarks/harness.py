@@ -83,7 +83,17 @@ def _text(value: object) -> str:
 
 def record(results: dict[str, list[dict]], device: str) -> dict:
     """The results with machine, versions and commit."""
-    names = ("jax", "jaxlib", "optax", "scikit-learn", "gmmx", "ott-jax", "numpy")
+    names = (
+        "jax",
+        "jaxlib",
+        "optax",
+        "scikit-learn",
+        "gmmx",
+        "ott-jax",
+        "pomegranate",
+        "torch",
+        "numpy",
+    )
     versions = {}
     for name in ("otmix_jax", *names):
         try:

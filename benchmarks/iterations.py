@@ -68,11 +68,16 @@ def _products(n: int, features: int, k: int, dtype: str, size: int, repeats: int
     return seconds(lambda: products(t, eta), repeats)[1] * n / (size * -(-n // size))
 
 
-def bandwidth(rows: jax.Array) -> float:
-    """Bytes per second of copying the rows, reading and writing counted."""
-    copy = jax.jit(lambda x, step: x + step)
-    step = jnp.ones((), rows.dtype)
-    return 2 * rows.nbytes / seconds(lambda: copy(rows, step), 5)[1]
+def bandwidth(numbers: int = 2**27, times: int = 20) -> float:
+    """Bytes per second of adding to a long array, again and again, reading and writing counted."""
+
+    @jax.jit
+    def add(x: jax.Array) -> jax.Array:
+        # By what the last one left, or all additions would be made one.
+        return jax.lax.fori_loop(0, times, lambda i, x: x + 1e-30 * x[0], x)
+
+    x = jnp.ones(numbers, jnp.float32)
+    return 2 * x.nbytes * times / seconds(lambda: add(x), 3)[1]
 
 
 def per_iteration(
@@ -98,7 +103,7 @@ def per_iteration(
         "x floor": ours / lowest,
     }
     if not _on_cpu():
-        row["of bandwidth"] = rows.nbytes / ours / bandwidth(rows)
+        row["of bandwidth"] = rows.nbytes / ours / bandwidth()
     if peers:
         row |= _against(rows, start, covariance, ours, 3 if n * k > 5_000_000 else steps)
     return row | {"compile s": first - ours * steps}
@@ -114,16 +119,15 @@ def _against(
     """The peers' milliseconds, and how many times ours that is."""
     cells: dict[str, float | str] = {}
     if _on_cpu():
-        runs = {"scikit-learn": sklearn_fit(np.asarray(rows), start, covariance, steps)}
         small = rows.size * len(start.log_weights) <= SLOW_PEERS_UP_TO
-        slow = SLOW_PEERS if small else {}
+        fits = {"scikit-learn": sklearn_fit, **(SLOW_PEERS if small else {})}
     else:
-        runs, slow = {}, {name: SLOW_PEERS[name] for name in ("gmmx", "pomegranate")}
-    runs |= {name: fit(rows, start, covariance, steps) for name, fit in slow.items()}
-    for name, run in runs.items():
-        if run is None:
-            continue
+        fits = {"gmmx": gmmx_fit, "pomegranate": pomegranate_fit}
+    for name, fit in fits.items():
         try:
+            run = fit(rows, start, covariance, steps)
+            if run is None:
+                continue
             theirs = seconds(run, 1)[1] / steps
         except RuntimeError as error:
             if "memory" not in str(error).lower():

@@ -1,5 +1,6 @@
 """The peers, each from a given start for a given number of iterations; None where not installed."""
 
+import copy
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -46,9 +47,9 @@ def sklearn_model(start: om.Mixture, covariance: str, steps: int) -> GaussianMix
     )  # fmt: skip
 
 
-def sklearn_fit(x: np.ndarray, start: om.Mixture, covariance: str, steps: int) -> Callable[[], Any]:
+def sklearn_fit(x: Any, start: om.Mixture, covariance: str, steps: int) -> Callable[[], Any]:
     """A run of scikit-learn."""
-    model = sklearn_model(start, covariance, steps)
+    model, x = sklearn_model(start, covariance, steps), np.asarray(x)
 
     def run() -> np.ndarray:
         with warnings.catch_warnings():
@@ -98,17 +99,19 @@ def pomegranate_fit(x: jax.Array, start: om.Mixture, covariance: str, steps: int
         return None
     on_gpu = next(iter(x.devices())).platform == "gpu" and torch.cuda.is_available()
 
-    def tensor(array: jax.Array) -> Any:
-        return torch.tensor(np.asarray(array), device="cuda" if on_gpu else "cpu")
-
-    rows, weights = tensor(x), tensor(start.weights)
-    means, matrices = start.components.mean, start.components.covariance.matrices()
+    device = "cuda" if on_gpu else "cpu"
+    components = start.components
+    weights, means, matrices = (
+        torch.tensor(np.asarray(part))
+        for part in (start.weights, components.mean, components.covariance.matrices())
+    )
+    parts = [Normal(mean, matrix) for mean, matrix in zip(means, matrices, strict=True)]
+    model = GeneralMixtureModel(
+        parts, priors=weights, max_iter=steps, tol=-np.inf, check_data=False
+    ).to(device)
+    rows = torch.tensor(np.asarray(x), device=device)
 
     def run() -> np.ndarray:
-        parts = [Normal(tensor(m), tensor(c)) for m, c in zip(means, matrices, strict=True)]
-        model = GeneralMixtureModel(
-            parts, priors=weights, max_iter=steps, tol=-np.inf, check_data=False
-        )
-        return model.fit(rows).priors.detach().cpu().numpy()
+        return copy.deepcopy(model).fit(rows).priors.detach().cpu().numpy()
 
     return run

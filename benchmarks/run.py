@@ -7,6 +7,7 @@ Compare ratios within one run: machines differ, and shared ones wobble.
 
 import argparse
 import json
+import os
 
 import jax
 
@@ -20,7 +21,7 @@ TABLES = {
     "scores": ("Scores and gradients", lambda quick, _: fits.scores(quick)),
     "restarts": ("Fits to convergence", lambda quick, _: fits.restarts(quick)),
     "solvers": ("EM and the gradient path", lambda quick, _: fits.solvers(quick)),
-    "memory": ("Memory", lambda quick, _: resources.memory(quick)),
+    "memory": ("Memory of the host", lambda quick, _: resources.memory(quick)),
     "cold_start": ("Cold start", lambda quick, _: resources.cold_start(quick)),
 }
 
@@ -32,6 +33,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES))
     parser.add_argument("--device", default="cpu", help="platform name, such as cpu, gpu, tpu")
     options = parser.parse_args()
+    if options.device == "cpu":  # whatever else there is; for the subprocesses too
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        jax.config.update("jax_platforms", "cpu")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the peers need memory
     jax.config.update("jax_enable_x64", True)
     device = jax.devices(options.device)[0]
     jax.config.update("jax_default_device", device)

@@ -241,6 +241,19 @@ def test_a_sweep_is_differentiable(structure, kernel):
     assert_close(moved(Engine(kernel, Tiled(8))), moved(Engine()), 1e-10)
 
 
+@pytest.mark.parametrize("n", [512, 20_000])
+def test_entrywise_sums_keep_their_digits_in_float32(n):
+    """A loop over 20000 rows, one after the other, is off by 4e-5."""
+    x = np.random.default_rng(0).normal(size=(n, 2))
+    weight = np.full(n, 1 / n)
+
+    def mass(dtype):
+        ready = Entrywise().ready(*cast((Columns(jnp.zeros(3)), EXAMPLES["full"]), dtype))
+        return jax.jit(ready.sweep)(jnp.asarray(x, dtype), jnp.asarray(weight, dtype)).mass
+
+    np.testing.assert_allclose(mass(jnp.float32), mass(jnp.float64), rtol=0, atol=1e-6)
+
+
 def test_an_entrywise_sweep_writes_no_products():
     """Of 3 components' 18 moments none is written out row by row before it is summed."""
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ..._numerics import accurate_sum
 from ..._pytree import pytree
 from ...families.base import Family
 from ...families.natural import LocationForm
@@ -22,6 +23,8 @@ from .reference import Reference, ReferenceReady
 
 MOST_ENTRIES = 128
 """Entries of all whitening matrices up to which sums are written out one by one."""
+SMALL = 1024
+"""Rows that one plain loop may sum."""
 
 
 @pytree
@@ -102,7 +105,12 @@ def _moments(mass: Array, u: list[Array]) -> tuple[Array, Array, Array]:
 
 @jax.custom_jvp
 def _sums(*vectors: Array) -> tuple[Array, ...]:
-    """The sum of each, in one loop: summed one by one, each would be written out first."""
+    """The sum of each, in one loop: summed one by one, each would be written out first.
+
+    That loop adds row after row, which in float32 only so many rows may.
+    """
+    if len(vectors[0]) > SMALL:
+        return tuple(map(accurate_sum, vectors))
     zeros = tuple(jnp.zeros((), vector.dtype) for vector in vectors)
     return tuple(jax.lax.reduce(vectors, zeros, lambda a, b: tuple(map(operator.add, a, b)), (0,)))
 
@@ -110,7 +118,7 @@ def _sums(*vectors: Array) -> tuple[Array, ...]:
 @_sums.defjvp
 def _(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Any, Any]:
     """As sums one by one: JAX derives a reduction of several arrays by slicing them in halves."""
-    return _sums(*primals), tuple(map(jnp.sum, tangents))
+    return _sums(*primals), tuple(map(accurate_sum, tangents))
 
 
 @pytree

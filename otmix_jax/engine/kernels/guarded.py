@@ -12,7 +12,7 @@ from ..._pytree import pytree
 from ...families.base import Family
 from ..sweep import Columns, Sweep
 from .base import Kernel, Ready, floats
-from .moment import Moment, MomentReady
+from .moment import Moment, MomentReady, moment_ready, natural_form
 from .reference import Reference
 
 LOSS = {"float64": 1e-12, "float32": 1e-5}
@@ -99,9 +99,10 @@ class Guarded(Kernel):
 
     def ready(self, columns: Columns, components: Family) -> GuardedReady:
         """See `Kernel.ready`."""
-        fast = Moment().ready(columns, components)
-        amplification = jax.lax.stop_gradient(fast.form.amplification())
-        safe = fast.form.in_range() & (amplification <= largest_amplification(amplification.dtype))
+        form = natural_form(components)
+        fast = moment_ready(columns, form)
+        amplification = jax.lax.stop_gradient(form.amplification())
+        safe = form.in_range() & (amplification <= largest_amplification(amplification.dtype))
         return GuardedReady(_everywhere(safe), fast, Reference().ready(columns, components))
 
     def numbers_per_row(self, components: Family) -> int:

@@ -60,6 +60,13 @@ class MomentReady(Ready):
         return Sweep(weighted_value(row_weight, f), sums[:, 0], statistics)
 
 
+def moment_ready(columns: Columns, form: NaturalForm) -> MomentReady:
+    """The kernel for a family in its natural form."""
+    if columns.epsilon is None:
+        form = replace(form, coefficients=_in_logits(columns, form.coefficients))
+    return MomentReady(columns, form)
+
+
 def _in_logits(columns: Columns, coefficients: Array) -> Array:
     """Coefficients with log pi + g in the constant: one pass less over the logits of a tile.
 
@@ -87,10 +94,7 @@ class Moment(Kernel):
         Raises:
             TypeError: for a family without a natural form.
         """
-        form = natural_form(components)
-        if columns.epsilon is None:
-            form = replace(form, coefficients=_in_logits(columns, form.coefficients))
-        return MomentReady(columns, form)
+        return moment_ready(columns, natural_form(components))
 
     def numbers_per_row(self, components: Family) -> int:
         """The features, and three numbers per component."""
