@@ -80,9 +80,7 @@ def bandwidth(numbers: int = 2**27, times: int = 20) -> float:
     return 2 * x.nbytes * times / seconds(lambda: add(x), 3)[1]
 
 
-def per_iteration(
-    covariance: str, n: int, d: int, k: int, dtype: str, *, steps: int = 10, peers: bool = True
-) -> dict:
+def per_iteration(covariance: str, n: int, d: int, k: int, dtype: str, *, steps: int = 10) -> dict:
     """One row of the table; every side takes `steps` iterations from one start.
 
     On an accelerator the peers are those that run there, and the rows are also held against the
@@ -104,8 +102,7 @@ def per_iteration(
     }
     if not _on_cpu():
         row["of bandwidth"] = rows.nbytes / ours / bandwidth()
-    if peers:
-        row |= _against(rows, start, covariance, ours, 3 if n * k > 5_000_000 else steps)
+    row |= _against(rows, start, covariance, ours, 3 if n * k > 5_000_000 else steps)
     return row | {"compile s": first - ours * steps}
 
 

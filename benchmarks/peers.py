@@ -98,7 +98,6 @@ def pomegranate_fit(x: jax.Array, start: om.Mixture, covariance: str, steps: int
     if torch is None or covariance != "full":
         return None
     on_gpu = next(iter(x.devices())).platform == "gpu" and torch.cuda.is_available()
-
     device = "cuda" if on_gpu else "cpu"
     components = start.components
     weights, means, matrices = (
