@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import otmix_jax as om
-from otmix_jax.engine import Columns, Engine, Guarded, Kernel, Moment, Reference, Rows, Tiled
+from otmix_jax.engine import Columns, Engine, Guarded, Kernel, Linear, Reference, Rows, Tiled
 
 from .harness import print_table
 
 SEPARATIONS = (1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6)
 CONDITIONS = (1e0, 1e2, 1e4, 1e8, 1e12)
-KERNELS = {"moment": Moment(), "reference": Reference(), "guarded": Guarded()}
+KERNELS = {"moment": Linear(), "reference": Reference(), "guarded": Guarded()}
 LIMIT = {"float64": 1e-12, "float32": 1e-5}
 
 

@@ -50,7 +50,14 @@ def ours(
     """First call, with compilation, and a second; and the mean value of the first `sample`."""
 
     def run() -> om.Batch:
-        return om.fit_batch(x, K, key=0, n_init=n_init, tolerance=tolerance, solver=SOLVERS[solver])
+        return om.fit_batch(
+            x,
+            K,
+            key=0,
+            starts=om.Starts(n_init=n_init),
+            limits=om.Limits(tolerance=tolerance),
+            solver=SOLVERS[solver],
+        )
 
     cold, _ = seconds(run)
     warm, batch = seconds(run)

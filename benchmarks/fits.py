@@ -104,7 +104,14 @@ def restarts(quick: bool) -> list[dict]:
     x, tolerance = groups(n, d, k), 1e-6
     rows = []
     for n_init in (1, 4):
-        fit = functools.partial(om.fit, x, k, key=0, n_init=n_init, tolerance=tolerance)
+        fit = functools.partial(
+            om.fit,
+            x,
+            k,
+            key=0,
+            starts=om.Starts(n_init=n_init),
+            limits=om.Limits(tolerance=tolerance),
+        )
         first, ours = seconds(lambda fit=fit: fit().value)
         fitted = fit()
         begin = time.perf_counter()

@@ -33,7 +33,7 @@ SKLEARN = {"full": "full", "tied": "tied", "diagonal": "diag", "spherical": "sph
 
 def sklearn_model(start: om.Mixture, covariance: str, steps: int) -> GaussianMixture:
     """scikit-learn's model at a start."""
-    precisions = np.linalg.inv(start.components.covariance.matrices())
+    precisions = np.linalg.inv(start.components.matrices())
     shaped = {
         "full": precisions,
         "tied": precisions[0],
@@ -63,7 +63,7 @@ def gmmx_fit(x: jax.Array, start: om.Mixture, covariance: str, steps: int) -> An
     """A run of gmmx, which knows float32 alone, whatever the others compute in."""
     if gmmx is None or covariance not in ("full", "diagonal"):
         return None
-    matrices = np.asarray(start.components.covariance.matrices(), np.float32)
+    matrices = np.asarray(start.components.matrices(), np.float32)
     diagonal = covariance == "diagonal"
     with jax.enable_x64(False):
         model = gmmx.GaussianMixtureModelJax.from_squeezed(
@@ -87,7 +87,7 @@ def ott_fit(x: jax.Array, start: om.Mixture, covariance: str, steps: int) -> Any
     if fit_gmm is None or covariance != "full":
         return None
     model = gaussian_mixture.GaussianMixture.from_mean_cov_component_weights(
-        mean=start.components.mean, cov=start.components.covariance.matrices(),
+        mean=start.components.mean, cov=start.components.matrices(),
         component_weights=start.weights,
     )  # fmt: skip
     return lambda: fit_gmm.fit_model_em(model, x, None, steps=steps).loc
@@ -102,7 +102,7 @@ def pomegranate_fit(x: jax.Array, start: om.Mixture, covariance: str, steps: int
     components = start.components
     weights, means, matrices = (
         torch.tensor(np.asarray(part))
-        for part in (start.weights, components.mean, components.covariance.matrices())
+        for part in (start.weights, components.mean, components.matrices())
     )
     parts = [Normal(mean, matrix) for mean, matrix in zip(means, matrices, strict=True)]
     model = GeneralMixtureModel(

@@ -64,7 +64,7 @@ def data() -> Iterator[tuple[str, np.ndarray, int, str]]:
 def problem_of(x: np.ndarray) -> om.Problem:
     """Centred rows under the ridge of `fit`."""
     rows = om.Problem(jnp.asarray(x - x.mean(axis=0)))
-    prior = om.families.Ridge.of(rows.x, rows.row_weight, 1e-6)
+    prior = om.priors.Ridge.of(rows.x, rows.row_weight, 1e-6)
     return om.Problem(rows.x, prior=prior)
 
 

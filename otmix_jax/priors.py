@@ -4,6 +4,7 @@ Strengths are pseudo-masses relative to the total mass 1 of the rows: a prior wo
 has strength r / n. The objective is then the negative log-posterior over n, up to a constant.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -11,8 +12,9 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, PyTree
 
-from ._pytree import pytree, replace
-from ._typing import AnyArray
+from .core.numerics import matmul, positive_variance
+from .core.tree import pytree, replace
+from .core.typing import AnyArray
 
 
 @pytree
@@ -43,7 +45,7 @@ class NormalMean:
     """A prior on the means, mu_j given Sigma_j being N(centre, Sigma_j / strength): conjugate.
 
     It counts as `strength` more mass at `centre` in every component: it adds strength * C(centre,
-    theta_j) to the objective for each, C being the cost, so it fits any family that has means.
+    theta_j) to the objective for each, C being the cost.
 
     Under a normal-inverse-Wishart law with kappa pseudo-rows and n rows, strength is kappa / n.
 
@@ -67,46 +69,119 @@ class NormalMean:
         """What it adds to the objective, up to a constant."""
         return jnp.asarray(self.strength) * jnp.sum(components.cost(jnp.asarray(self.centre)[None]))
 
+    def into(self, frame: Any) -> "NormalMean":
+        """The same for rows in a frame."""
+        return replace(self, centre=frame.into(jnp.asarray(self.centre)))
+
+
+@pytree
+class Ridge:
+    """A weak inverse-Wishart prior on every covariance, with mode at the data's own spread.
+
+    It adds strength * KL(N(0, D) | N(0, Sigma_j)) to the objective for each covariance, D being
+    diagonal: the M-step becomes Sigma_j = (m_j S_j + strength D) / (m_j + strength), as if each
+    component had seen `strength` more of the total mass 1 with the spread of all the data. So the
+    likelihood is bounded, EM still descends a fixed objective, and the unit of the data does not
+    matter (nor, but for `Spherical`, that of a single column).
+
+    Attributes:
+        strength: pseudo-mass, >= 0, relative to the total mass 1 of the rows.
+        variance: [d] the diagonal of D, > 0, in the squared units of the columns.
+    """
+
+    strength: AnyArray | float
+    variance: AnyArray
+
+    @classmethod
+    def of(
+        cls,
+        x: Float[AnyArray, "n d"],
+        row_weight: Float[AnyArray, " n"],
+        strength: Float[AnyArray, ""] | float,
+    ) -> "Ridge":
+        """The ridge whose D is the columns' weighted variance; a constant column gets the mean."""
+        x, row_weight = jnp.asarray(x), jnp.asarray(row_weight)
+        variance = matmul(row_weight, (x - matmul(row_weight, x)) ** 2)
+        return cls(jnp.asarray(strength, variance.dtype), positive_variance(variance))
+
+    def into(self, frame: Any) -> "Ridge":
+        """The same for rows in an affine frame."""
+        return replace(self, variance=self.variance / frame.unit**2)
+
 
 @pytree
 class Prior:
     """Priors on the parts of a mixture, any of which may be missing.
 
     Attributes:
-        covariance: a `families.Ridge`, an inverse-Wishart law with a diagonal scale; in `fit`,
-            None leaves it to the argument `ridge`.
+        covariance: a `Ridge`, an inverse-Wishart law with a diagonal scale; in `fit`, None leaves
+            it to `Goal.ridge`.
         mean: a `NormalMean`.
         weights: a `Dirichlet`.
+        parts: for a product family, a `Prior` for each part by name.
 
     Example:
         >>> import otmix_jax as om
         >>> x = om.datasets.old_faithful().x
         >>> prior = om.priors.Prior(weights=om.priors.Dirichlet(10.0))
-        >>> solution = om.fit(x, 2, key=0, prior=prior)
+        >>> solution = om.fit(x, 2, key=0, goal=om.Goal(prior=prior))
         >>> sorted(solution.mixture.weights.round(2).tolist())
         [0.49..., 0.5...]
 
     Source: Fraley and Raftery (2007), section 2, for means and covariances.
     """
 
-    covariance: Any = None
+    covariance: Ridge | None = None
     mean: NormalMean | None = None
     weights: Dirichlet | None = None
+    parts: dict[str, "Prior"] | None = None
 
-    def stretch(self, n_components: int, shift: Any) -> Any:
-        """What the objective's constant gains where every cost gains `shift`, as units change."""
-        return 0.0 if self.mean is None else n_components * self.mean.strength * shift
+    @classmethod
+    def of(cls, prior: Any) -> "Prior | None":
+        """A prior, or one of its parts alone, as a whole; None stays None.
 
-    def standardised(self, scale: Any, centre: Any) -> "Prior":
-        """The same for the rows (x - centre) / scale."""
-        mean, covariance = self.mean, self.covariance
-        if mean is not None:
-            mean = replace(mean, centre=(jnp.asarray(mean.centre) - centre) / scale)
-        if covariance is not None:
-            covariance = replace(covariance, variance=covariance.variance / scale**2)
-        return replace(self, mean=mean, covariance=covariance)
+        Raises:
+            TypeError: for what is no prior.
+        """
+        if prior is None or isinstance(prior, cls):
+            return prior
+        names = {Ridge: "covariance", NormalMean: "mean", Dirichlet: "weights", dict: "parts"}
+        if type(prior) not in names:
+            raise TypeError(
+                f"prior must be a Prior, Ridge, NormalMean or Dirichlet, not {type(prior).__name__}"
+            )
+        return cls(**{names[type(prior)]: prior})
 
+    def merge(self, weak: "Prior") -> "Prior":
+        """This one, with what it leaves open taken from another."""
+        parts = weak.parts if self.parts is None else self.parts
+        if self.parts is not None and weak.parts is not None:
+            own = self.parts
+            parts = {n: own[n].merge(w) if n in own else w for n, w in weak.parts.items()} | {
+                n: p for n, p in own.items() if n not in weak.parts
+            }
+        covariance = weak.covariance if self.covariance is None else self.covariance
+        return replace(self, covariance=covariance, parts=parts)
 
-def split(prior: PyTree) -> Prior:
-    """Any prior as its parts; what is not a `Prior` is one on covariances."""
-    return prior if isinstance(prior, Prior) else Prior(covariance=prior)
+    def given(self) -> dict[str, Any]:
+        """What is not missing of the components' priors, by name; the weights' apart."""
+        fields = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
+        return {name: part for name, part in fields if part is not None and name != "weights"}
+
+    def into(self, frame: Any) -> "Prior":
+        """The same for rows in a frame."""
+        given = self.given()
+        if "parts" in given:
+            mapped = {name: p.into(frame.parts[name]) for name, p in given.pop("parts").items()}
+            given["parts"] = mapped
+        moved = {name: p if name == "parts" else p.into(frame) for name, p in given.items()}
+        return replace(self, **moved)
+
+    def constant(self, frame: Any, n_components: int) -> Any:
+        """By how much the objective grows out of a frame beside the value: each pseudo-row does."""
+        total = 0.0
+        if self.mean is not None:
+            total += n_components * self.mean.strength * frame.log_volume
+        for name, part in (self.parts or {}).items():
+            total += part.constant(frame.parts[name], n_components)
+        return total

@@ -20,7 +20,7 @@ def parameters(mixture):
     return (
         np.asarray(mixture.weights),
         np.asarray(components.mean),
-        np.asarray(components.covariance.matrices()),
+        np.asarray(components.matrices()),
     )
 
 

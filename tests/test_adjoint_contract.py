@@ -24,7 +24,7 @@ def rows():
 def scalar(mixture):
     """Something of every parameter."""
     components = mixture.components
-    matrices = components.covariance.matrices()
+    matrices = components.matrices()
     return mixture.weights[0] ** 2 + jnp.sum(jnp.sin(components.mean)) + jnp.sum(matrices**2)
 
 
@@ -32,7 +32,7 @@ def problems(x):
     """Name to problem: every coupling, with all that a derivative can be taken in."""
     weight = jnp.linspace(0.5, 1.5, len(x))
     sizes = jnp.array([0.4, 0.6])
-    prior = om.families.Ridge.of(x, weight / weight.sum(), 0.05)
+    prior = om.priors.Ridge.of(x, weight / weight.sum(), 0.05)
     epsilon, couplings = jnp.array(0.8), om.couplings
     x = jnp.asarray(x)
     return {
@@ -213,7 +213,7 @@ def test_one_step_is_the_neumann_series_cut_after_one_term(rows):
     implicit = jax.jacfwd(parameters)(x, Implicit())[..., 0]
     one_step = jax.jacfwd(parameters)(x, om.adjoints.OneStep())[..., 0]
     answer, unravel = ravel_pytree(om.solve(om.Problem(x), initial, tolerance=TIGHT).mixture)
-    oracle, em = om.oracle.Oracle(om.Problem(x)), om.solvers.EM()
+    oracle, em = om.oracle.Objective.of(om.Problem(x)), om.solvers.EM()
 
     def step(flat):
         here = em.step(oracle, em.init(oracle, unravel(flat)))

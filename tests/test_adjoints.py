@@ -24,7 +24,7 @@ def rows():
 def scalar(mixture):
     """Something of every parameter."""
     components = mixture.components
-    matrices = components.covariance.matrices()
+    matrices = components.matrices()
     return mixture.weights[0] + jnp.sum(jnp.sin(components.mean)) + jnp.sum(matrices**2)
 
 
@@ -99,11 +99,11 @@ def test_under_vmap_and_with_a_zero_weight_row(rows):
 
 
 def test_in_the_prior(rows):
-    prior = om.families.Ridge.of(rows, np.full(len(rows), 1 / len(rows)), 0.0)
+    prior = om.priors.Ridge.of(rows, np.full(len(rows), 1 / len(rows)), 0.0)
     initial = start(rows, 2)
 
     def f(strength):
-        problem = om.Problem(rows, prior=om.families.Ridge(strength, prior.variance))
+        problem = om.Problem(rows, prior=om.priors.Ridge(strength, prior.variance))
         return scalar(om.solve(problem, initial, tolerance=TIGHT).mixture)
 
     strength, h = jnp.array(0.1), 1e-5

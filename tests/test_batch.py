@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import otmix_jax as om
-from otmix_jax.batch import ragged
+from otmix_jax.fitting import ragged
 
 KEY = jax.random.key(3)
 
@@ -62,29 +62,31 @@ def test_priors_and_held_proportions_are_those_of_fit():
     """In the units of the rows, which are standardised inside, each data set by its own."""
     x = [50 * rows for rows in ragged_list([40, 60])]
     prior = om.priors.Prior(
-        covariance=om.families.Ridge(jnp.asarray(0.05), 2500 * jnp.ones(2)),
+        covariance=om.priors.Ridge(jnp.asarray(0.05), 2500 * jnp.ones(2)),
         mean=om.priors.NormalMean(jnp.array([10.0, -300.0]), 0.02),
         weights=om.priors.Dirichlet(0.1),
     )
-    batch = om.fit_batch(x, 3, key=KEY, n_init=2, prior=prior)
+    batch = om.fit_batch(x, 3, key=KEY, starts=om.Starts(n_init=2), goal=om.Goal(prior=prior))
     assert_separate_fits(batch, x, [0, 1], n_init=2, prior=prior)
     np.testing.assert_allclose(
         batch.solution.objective, batch.starts.objective.min(axis=1), rtol=1e-12
     )
     for b, rows in enumerate(x):
         problem = om.Problem(rows, prior=prior)
-        objective = om.oracle.Oracle(problem.checked()).objective(batch[b].mixture)
+        objective = om.oracle.Objective.of(problem.checked()).objective(batch[b].mixture)
         np.testing.assert_allclose(batch[b].objective, objective, rtol=1e-11)
-    held = om.fit_batch(x, 3, key=KEY, initial=batch.mixture, learn_weights=False)
+    held = om.fit_batch(
+        x, 3, key=KEY, starts=om.Starts(initial=batch.mixture), goal=om.Goal(learn_weights=False)
+    )
     np.testing.assert_allclose(held.mixture.weights, batch.mixture.weights, rtol=1e-12)
     assert (np.asarray(held.n_steps) > 0).all()
 
 
 def test_buckets_and_slices_do_not_matter(monkeypatch):
     x = ragged_list([20, 60, 61, 17, 24, 60, 23])
-    one = om.fit_batch(x, 3, key=KEY, n_init=2)
+    one = om.fit_batch(x, 3, key=KEY, starts=om.Starts(n_init=2))
     monkeypatch.setattr(ragged, "MERGE", 0)
-    many = om.fit_batch(x, 3, key=KEY, n_init=2, slice_lanes=4)
+    many = om.fit_batch(x, 3, key=KEY, starts=om.Starts(n_init=2), slice_lanes=4)
     np.testing.assert_array_equal(one.n_steps, many.n_steps)
     # The certificate is left out: its rate is a ratio of differences near rounding.
     pairs = (
@@ -98,8 +100,17 @@ def test_buckets_and_slices_do_not_matter(monkeypatch):
 def test_it_is_solve_under_vmap():
     """The pure way, on rows that need no standardisation of ours: equal up to rounding."""
     x = np.stack(ragged_list([60] * 4, seed=2))
-    start = om.fit_batch(x, 3, key=KEY, n_init=2, max_steps=3).mixture
-    batch = om.fit_batch(x, 3, key=KEY, initial=start, ridge=0.0, tolerance=1e-10)
+    start = om.fit_batch(
+        x, 3, key=KEY, starts=om.Starts(n_init=2), limits=om.Limits(max_steps=3)
+    ).mixture
+    batch = om.fit_batch(
+        x,
+        3,
+        key=KEY,
+        starts=om.Starts(initial=start),
+        goal=om.Goal(ridge=0.0),
+        limits=om.Limits(tolerance=1e-10),
+    )
     pure = jax.vmap(lambda x, m: om.solve(om.Problem(x), m, tolerance=1e-10))(x, start)
     np.testing.assert_array_equal(batch.n_steps, pure.n_steps)
     np.testing.assert_allclose(batch.value, pure.value, rtol=1e-9)
@@ -115,7 +126,7 @@ def test_bad_problems_get_a_status_and_disturb_no_other():
     x = [good[0], broken, good[1], good[1], good[2][:2], good[2]]
     weights = [np.ones(len(rows)) for rows in x]
     weights[3] = np.zeros(50)
-    batch = om.fit_batch(x, 3, key=KEY, sample_weight=weights, n_init=2)
+    batch = om.fit_batch(x, 3, key=KEY, sample_weight=weights, starts=om.Starts(n_init=2))
     names = [om.Status(int(code)).name for code in batch.status]
     assert names[1:5:1] == ["NON_FINITE", "CONVERGED", "EMPTY_COMPONENT", "EMPTY_COMPONENT"]
     np.testing.assert_array_equal(np.isnan(batch.value), [False, True, False, True, True, False])
@@ -128,14 +139,16 @@ def test_weights_leave_rows_out_and_count_them_twice():
     rows = ragged_list([60])[0]
     padded = np.concatenate([rows, np.full((6, 2), np.nan)])
     weight = np.concatenate([np.full(60, 2.0), np.zeros(6)])
-    batch = om.fit_batch(padded[None], 3, key=KEY, sample_weight=weight[None], n_init=2)
-    alone = om.fit(rows, 3, key=jax.random.fold_in(KEY, 0), n_init=2)
+    batch = om.fit_batch(
+        padded[None], 3, key=KEY, sample_weight=weight[None], starts=om.Starts(n_init=2)
+    )
+    alone = om.fit(rows, 3, key=jax.random.fold_in(KEY, 0), starts=om.Starts(n_init=2))
     assert_same(batch[0], alone)
 
 
 @pytest.mark.parametrize("x", [[], np.zeros((0, 5, 3)), [np.zeros((1, 3))] * 2])
 def test_nothing_to_fit_is_an_empty_batch(x):
-    batch = om.fit_batch(x, 2, key=0, covariance="tied", n_init=3)
+    batch = om.fit_batch(x, 2, key=0, covariance="tied", starts=om.Starts(n_init=3))
     assert len(batch) == len(list(batch)) == len(x)
     width = 3 if len(x) or isinstance(x, np.ndarray) else 1
     assert batch.mixture.components.mean.shape == (len(x), 2, width)
@@ -144,10 +157,10 @@ def test_nothing_to_fit_is_an_empty_batch(x):
 
 def test_every_start_is_in_the_result_and_the_best_is_kept():
     x = ragged_list([60, 45])
-    batch = om.fit_batch(x, 3, key=KEY, n_init=2)
+    batch = om.fit_batch(x, 3, key=KEY, starts=om.Starts(n_init=2))
     assert batch.starts.value.shape == batch.starts.status.shape == (2, 2)
     np.testing.assert_allclose(batch.solution.objective, batch.starts.objective.min(axis=1))
-    one = om.fit_batch(x, 3, key=KEY, n_init=2, max_steps=0)
+    one = om.fit_batch(x, 3, key=KEY, starts=om.Starts(n_init=2), limits=om.Limits(max_steps=0))
     assert (np.asarray(one.starts.status) == om.Status.MAX_STEPS).all()
     # The density itself says what the value is, in the units of the rows.
     for b, rows in enumerate(x):
@@ -160,7 +173,9 @@ def test_lanes_that_are_done_cost_nothing():
     groups = 50 * (np.arange(60) % 3)[:, None]
     easy = [np.random.default_rng(b).normal(size=(60, 2)) + groups for b in range(14)]
     hard = ragged_list([60] * 2, seed=5)
-    batch = om.fit_batch(easy + hard, 3, key=KEY, n_init=2, tolerance=1e-12)
+    batch = om.fit_batch(
+        easy + hard, 3, key=KEY, starts=om.Starts(n_init=2), limits=om.Limits(tolerance=1e-12)
+    )
     useful, longest = int(batch.starts.n_steps.sum()), int(batch.starts.n_steps.max())
     naive = 32 * longest
     assert useful <= float(batch.computed_steps) < 0.6 * naive
@@ -168,8 +183,8 @@ def test_lanes_that_are_done_cost_nothing():
 
 def test_warm_start_from_a_batch():
     x = ragged_list([60, 33, 50])
-    first = om.fit_batch(x, 3, key=KEY, n_init=2)
-    again = om.fit_batch(x, 3, key=KEY, initial=first.mixture)
+    first = om.fit_batch(x, 3, key=KEY, starts=om.Starts(n_init=2))
+    again = om.fit_batch(x, 3, key=KEY, starts=om.Starts(initial=first.mixture))
     assert again.starts.value.shape == (3, 1)
     assert np.max(again.n_steps) <= 2
     np.testing.assert_allclose(again.value, first.value, rtol=1e-7)
@@ -177,10 +192,16 @@ def test_warm_start_from_a_batch():
 
 def test_progress(capsys):
     calls = []
-    om.fit_batch(ragged_list([20, 60]), 3, key=0, n_init=2, progress=lambda *n: calls.append(n))
+    om.fit_batch(
+        ragged_list([20, 60]),
+        3,
+        key=0,
+        starts=om.Starts(n_init=2),
+        progress=lambda *n: calls.append(n),
+    )
     assert calls[-1] == (4, 4)
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
-    om.fit_batch(ragged_list([20, 60]), 3, key=0, n_init=2, progress=True)
+    om.fit_batch(ragged_list([20, 60]), 3, key=0, starts=om.Starts(n_init=2), progress=True)
     assert capsys.readouterr().err.endswith("4 of 4 starts done\n")
 
 
@@ -192,7 +213,14 @@ def test_an_interrupt_ends_all_slices():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        om.fit_batch(ragged_list([60] * 9), 3, key=0, n_init=2, slice_lanes=4, progress=interrupt)
+        om.fit_batch(
+            ragged_list([60] * 9),
+            3,
+            key=0,
+            starts=om.Starts(n_init=2),
+            slice_lanes=4,
+            progress=interrupt,
+        )
     assert len(calls) < 9
 
 
@@ -213,18 +241,31 @@ def test_what_fits_no_batch_raises(x, weights, message):
 
 def test_a_warning_counts_what_did_not_converge():
     with pytest.warns(om.ConvergenceWarning, match=r"2 of 2 problems .*2 MAX_STEPS.*problem 0"):
-        om.fit_batch(ragged_list([20, 60]), 3, key=0, n_init=2, max_steps=1)
+        om.fit_batch(
+            ragged_list([20, 60]),
+            3,
+            key=0,
+            starts=om.Starts(n_init=2),
+            limits=om.Limits(max_steps=1),
+        )
 
 
 @pytest.mark.nightly
 def test_float32_stays_float32():
     x = [rows.astype(np.float32) for rows in ragged_list([60, 40])]
-    assert om.fit_batch(x, 3, key=0, n_init=2, tolerance=1e-5).value.dtype == np.float32
+    assert (
+        om.fit_batch(
+            x, 3, key=0, starts=om.Starts(n_init=2), limits=om.Limits(tolerance=1e-5)
+        ).value.dtype
+        == np.float32
+    )
 
 
 @pytest.mark.nightly
 def test_a_thousand_data_sets_are_the_separate_fits():
     rng = np.random.default_rng(7)
     x = ragged_list(rng.integers(3, 501, 1000), seed=8)
-    batch = om.fit_batch(x, 3, key=KEY, n_init=2, tolerance=1e-6)
+    batch = om.fit_batch(
+        x, 3, key=KEY, starts=om.Starts(n_init=2), limits=om.Limits(tolerance=1e-6)
+    )
     assert_separate_fits(batch, x, range(0, 1000, 67), n_init=2, tolerance=1e-6)

@@ -264,7 +264,7 @@ def test_psi_keeps_its_digits(rho):
 
 @pytest.fixture
 def fitted(faithful):
-    return om.fit(faithful, 3, key=0, covariance="tied", n_init=2).mixture
+    return om.fit(faithful, 3, key=0, covariance="tied", starts=om.Starts(n_init=2)).mixture
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,13 @@ def test_demo(tmp_path, monkeypatch, capsys):
 
 
 def test_ellipses_are_the_covariances(faithful):
-    mixture = om.fit(faithful, 2, key=0, n_init=1).mixture
+    mixture = om.fit(faithful, 2, key=0, starts=om.Starts(n_init=1)).mixture
     axes = plot.mixture(mixture, faithful, deviations=2)
     assert len(axes.patches) == 2
     for patch, mean, matrix in zip(
         axes.patches,
         np.asarray(mixture.components.mean),
-        np.asarray(mixture.components.covariance.matrices()),
+        np.asarray(mixture.components.matrices()),
         strict=True,
     ):
         outline = patch.get_patch_transform().transform(patch.get_path().vertices) - mean

@@ -80,7 +80,7 @@ def test_equals_the_three_blocks_written_out(blobs):
 def test_the_ridge_is_the_map_step(blobs, structure):
     """K = 1 has a closed form: (S + r D) / (1 + r) in the structure, in one step."""
     strength = 0.3
-    prior = om.families.Ridge.of(blobs, np.full(len(blobs), 1 / len(blobs)), np.array(strength))
+    prior = om.priors.Ridge.of(blobs, np.full(len(blobs), 1 / len(blobs)), np.array(strength))
     problem = om.Problem(blobs, prior=prior)
     solution = om.solve(problem, start(blobs, 1, structure), tolerance=1e-14)
     d = np.diag(blobs.var(0))

@@ -20,19 +20,19 @@ from otmix_jax.engine import (
     Engine,
     Entrywise,
     Guarded,
-    Moment,
+    Linear,
     Reference,
     Rows,
     Tiled,
     choose,
 )
 
-KERNELS = {"reference": Reference(), "moment": Moment(), "guarded": Guarded()}
+KERNELS = {"reference": Reference(), "moment": Linear(), "guarded": Guarded()}
 ENGINES = {
-    "reference-tiled": Engine(Reference(), Tiled(16)),
-    "moment-dense": Engine(Moment(), Dense()),
-    "guarded-dense": Engine(Guarded(), Dense()),
-    "guarded-tiled": Engine(Guarded(), Tiled(16)),
+    "reference-tiled": Engine(Reference, Tiled(16)),
+    "moment-dense": Engine(Linear, Dense()),
+    "guarded-dense": Engine(Guarded, Dense()),
+    "guarded-tiled": Engine(Guarded, Tiled(16)),
 }
 EXAMPLES = om.families.Gaussian.examples()
 TOLERANCE = {"float64": 1e-12, "float32": 5e-6}
@@ -70,7 +70,7 @@ def rows_of(components, n, dtype, absent=True):
     if absent and n > 2:
         weight = weight.at[1::3].set(0)
         x = x.at[1].set(jnp.nan)
-    return Rows.of(*cast((x, weight / weight.sum()), dtype))
+    return rows_of(*cast((x, weight / weight.sum()), dtype))
 
 
 def columns_of(components, dtype, coupled=True):
@@ -95,7 +95,7 @@ def assert_close(actual, expected, rtol):
 def everything(engine, rows, columns, components):
     sweep = engine.sweep(rows, columns, components)
     prior = cast(
-        om.families.Ridge(jnp.asarray(0.1), jnp.ones(2)), rows.x.dtype
+        om.priors.Ridge(jnp.asarray(0.1), jnp.ones(2)), rows.x.dtype
     )  # regular for one row too
     ready = engine.ready(columns, components)
     return {
@@ -155,7 +155,7 @@ def test_lanes_side_by_side_equal_the_reference(structure, dtype):
     rows = rows_of(components, 37, dtype)
     log_weights = jnp.log(jnp.array([[0.2, 0.3, 0.5], [0.6, 0.4, 0.0], [0.0, 0.0, 0.0]]))
     columns = cast(Columns(log_weights), dtype)
-    prior = cast(om.families.Ridge(jnp.asarray(0.1), jnp.ones(2)), dtype)
+    prior = cast(om.priors.Ridge(jnp.asarray(0.1), jnp.ones(2)), dtype)
 
     def parameters(kernel, columns, components):
         sweep = Engine(kernel).sweep(rows, columns, components)
@@ -209,7 +209,7 @@ def test_gradients_equal_the_reference(structure, engine):
 
 @pytest.mark.parametrize(
     ("structure", "kernel"),
-    [("full", Guarded()), ("tied", Moment()), ("diagonal", Reference()), ("spherical", Moment())],
+    [("full", Guarded()), ("tied", Linear()), ("diagonal", Reference()), ("spherical", Linear())],
 )
 def test_derivatives_to_second_order(structure, kernel):
     """Forward and reverse mode, against finite differences of lower derivatives."""
@@ -225,7 +225,7 @@ def test_derivatives_to_second_order(structure, kernel):
     check_grads(jax.jit(value), (flat,), order=2, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("structure", "kernel"), [("full", Guarded()), ("tied", Moment())])
+@pytest.mark.parametrize(("structure", "kernel"), [("full", Guarded()), ("tied", Linear())])
 def test_a_sweep_is_differentiable(structure, kernel):
     components = EXAMPLES[structure]
     rows = rows_of(components, 20, "float64")
@@ -295,7 +295,7 @@ def test_an_unreadable_row_is_nan_everywhere():
 
 def test_rows_are_read_in_standard_coordinates():
     x = jnp.array([[1.0, 5.0], [3.0, 9.0], [jnp.nan, 1.0]])
-    rows = Rows.of(x, jnp.array([0.5, 0.5, 0.0]), jnp.array([1.0, 1.0]), jnp.asarray(2.0))
+    rows = rows_of(x, jnp.array([0.5, 0.5, 0.0]), jnp.array([1.0, 1.0]), jnp.asarray(2.0))
     np.testing.assert_array_equal(rows.read(rows.x, rows.weight)[:2], [[0, 2], [1, 4]])
     assert np.isfinite(rows.read(rows.x, rows.weight)).all()
 
@@ -307,7 +307,7 @@ def test_a_problem_in_standard_coordinates(faithful, structure):
     read = om.Problem(faithful, origin=origin, unit=unit)
     key = jax.random.key(0)
     start = om.initializers.kmeans_plus_plus(key, made, n_components=2, covariance=structure)
-    engine = Engine(Guarded(), Tiled(64))
+    engine = Engine(Guarded, Tiled(64))
     a, b = om.solve(made, start), om.solve(read, start, engine=engine)
     np.testing.assert_allclose(a.value, b.value, rtol=1e-12)
     np.testing.assert_allclose(
@@ -339,7 +339,7 @@ def test_memory_does_not_grow_with_the_rows(what):
     components = EXAMPLES["full"]
     k, size = components.n_components, 256
     columns = columns_of(components, "float64")
-    engine = Engine(Guarded(), Tiled(size))
+    engine = Engine(Guarded, Tiled(size))
 
     def value(components, x, weight):
         return engine.value(Rows(x, weight), columns, components)
@@ -367,7 +367,7 @@ def test_memory_does_not_grow_with_the_rows(what):
 
 def test_the_gradient_in_the_rows_holds_only_their_own_size():
     components, columns = EXAMPLES["full"], columns_of(EXAMPLES["full"], "float64")
-    engine = Engine(Guarded(), Tiled(256))
+    engine = Engine(Guarded, Tiled(256))
     gradient = jax.grad(lambda x, a: engine.value(Rows(x, a), columns, components))
     small, large = (temporaries(gradient, jnp.ones((n, 2)), jnp.ones(n)) for n in (4096, 65536))
     assert large - small < 2.2 * 8 * 3 * (65536 - 4096), (small, large)
@@ -385,13 +385,13 @@ def test_a_gradient_holds_one_kernels_numbers():
         gradient = jax.grad(lambda c, x, a: value(Rows(x, a), columns, c))
         return temporaries(gradient, components, jnp.ones((4096, d)), jnp.ones(4096))
 
-    assert held(Guarded()) < 1.1 * max(held(Moment()), held(Reference()))
+    assert held(Guarded()) < 1.1 * max(held(Linear()), held(Reference()))
 
 
 def test_rows_are_written_in_place():
     """Row by row answers need no second array of their size."""
     components, columns = EXAMPLES["full"], columns_of(EXAMPLES["full"], "float64")
-    engine = Engine(Guarded(), Tiled(256))
+    engine = Engine(Guarded, Tiled(256))
 
     def plan(x, a):
         ready = engine.ready(columns, components)
@@ -487,7 +487,7 @@ def test_tiles_are_larger_on_an_accelerator(monkeypatch, platform, size):
     """Bytes of a tile by platform; 16 columns and 64 components take 345 numbers per row."""
     covariance = om.families.Full(jnp.broadcast_to(jnp.eye(16), (64, 16, 16)))
     components = om.families.Gaussian(jnp.zeros((64, 16)), covariance)
-    assert Moment().numbers_per_row(components) == 345
+    assert Linear().numbers_per_row(components) == 345
     monkeypatch.setattr(jax, "default_backend", lambda: platform)
     assert choose(components, 10**7, jnp.float32).execution.size == size
 
@@ -523,9 +523,9 @@ def test_explain_says_what_runs():
     assert "within the limit" in str(om.explain(om.Problem(x), near))
     assert om.explain(om.Problem(x), far).kernel == "reference"
     assert "beyond the limit" in str(om.explain(om.Problem(x), far))
-    tiled = om.explain(om.Problem(x), near, engine=Engine(Moment(), Tiled(1000)))
+    tiled = om.explain(om.Problem(x), near, engine=Engine(Linear, Tiled(1000)))
     assert "20 tile(s) of 1000 rows" in str(tiled)
-    assert tiled.tile_bytes == 1000 * Moment().numbers_per_row(near.components) * 8
+    assert tiled.tile_bytes == 1000 * Linear().numbers_per_row(near.components) * 8
 
 
 def mixture_at(means):

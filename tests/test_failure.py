@@ -57,7 +57,7 @@ def test_collinear_columns_collapse_without_a_ridge_and_not_with_one():
     line = np.random.default_rng(0).normal(size=(50, 1))
     x = np.hstack([line, 2 * line])
     with pytest.raises(om.FitError, match=r"COLLAPSED.*ridge") as caught:
-        om.fit(x, 2, key=0, ridge=0.0)
+        om.fit(x, 2, key=0, goal=om.Goal(ridge=0.0))
     assert is_finite(caught.value.solution.mixture)
     assert status(om.fit(x, 2, key=0)) == "CONVERGED"
 
@@ -110,7 +110,7 @@ def test_a_step_that_is_too_long_keeps_the_last_finite_mixture(blobs):
 
 def test_max_steps_is_a_warning(faithful):
     with pytest.warns(om.ConvergenceWarning, match=r"MAX_STEPS after 3 steps.*raise max_steps"):
-        om.fit(faithful, 3, key=0, max_steps=3)
+        om.fit(faithful, 3, key=0, limits=om.Limits(max_steps=3))
 
 
 BAD = {
@@ -176,7 +176,7 @@ def test_inputs_are_not_changed(blobs):
     before, weight = blobs.copy(), np.arange(len(blobs), dtype=float)
     x = blobs.copy()
     x.flags.writeable = weight.flags.writeable = False
-    om.fit(x, 2, key=0, sample_weight=weight, n_init=1)
+    om.fit(x, 2, key=0, sample_weight=weight, starts=om.Starts(n_init=1))
     np.testing.assert_array_equal(x, before)
 
 

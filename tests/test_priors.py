@@ -10,7 +10,7 @@ from scipy import optimize, stats
 
 import otmix_jax as om
 from otmix_jax.families import Frozen, Ridge
-from otmix_jax.oracle import Oracle
+from otmix_jax.model import Objective
 from otmix_jax.priors import Dirichlet, NormalMean, Prior
 
 KAPPA, NU = 0.1, 0.2
@@ -31,7 +31,13 @@ def normal_inverse_wishart():
 
 def test_one_full_component_is_the_normal_inverse_wishart_mode(blobs):
     """Fraley and Raftery (2007): the posterior mode, written out with n = 60 rows."""
-    solution = om.fit(blobs, 1, key=0, prior=normal_inverse_wishart(), tolerance=1e-14)
+    solution = om.fit(
+        blobs,
+        1,
+        key=0,
+        goal=om.Goal(prior=normal_inverse_wishart()),
+        limits=om.Limits(tolerance=1e-14),
+    )
     n, kappa = 60, 60 * KAPPA
     average = blobs.mean(axis=0)
     scatter = (blobs - average).T @ (blobs - average)
@@ -41,7 +47,7 @@ def test_one_full_component_is_the_normal_inverse_wishart_mode(blobs):
     components = solution.mixture.components
     np.testing.assert_allclose(components.mean[0], mean, rtol=1e-12)
     expected = total / (n + kappa + 60 * NU)
-    np.testing.assert_allclose(components.covariance.matrices()[0], expected, rtol=1e-12)
+    np.testing.assert_allclose(components.matrices()[0], expected, rtol=1e-12)
 
 
 def test_the_penalty_is_the_log_density_of_the_prior():
@@ -49,7 +55,7 @@ def test_the_penalty_is_the_log_density_of_the_prior():
     n, d, prior = 50, 2, normal_inverse_wishart()
 
     def log_prior(components):
-        sigma = np.asarray(components.covariance.matrices()[0])
+        sigma = np.asarray(components.matrices()[0])
         # strength = (dof + d + 1) / n; the normal's half log det takes nothing from it.
         dof, scale = n * NU - d - 1, n * NU * np.diag(VARIANCE)
         wishart = stats.invwishart.logpdf(sigma, df=dof, scale=scale)
@@ -58,7 +64,7 @@ def test_the_penalty_is_the_log_density_of_the_prior():
 
     def ours(components):
         # Our pseudo-rows carry kappa half log dets, the normal density carries one.
-        extra = (n * KAPPA - 1) * 0.5 * np.linalg.slogdet(components.covariance.matrices()[0])[1]
+        extra = (n * KAPPA - 1) * 0.5 * np.linalg.slogdet(components.matrices()[0])[1]
         return -n * float(components.penalty(prior)) + extra
 
     rng = np.random.default_rng(0)
@@ -82,7 +88,7 @@ def test_the_penalty_is_the_log_density_of_the_prior():
 )
 def test_the_objective_never_rises_and_ends_at_an_optimum(blobs, structure, prior):
     problem = om.Problem(blobs, prior=prior).checked()
-    oracle, em = Oracle(problem), om.solvers.EM()
+    oracle, em = Objective.of(problem), om.solvers.EM()
     step = jax.jit(em.step)
     state = step(oracle, em.init(oracle, start(blobs, covariance=structure)))
     objectives = [float(em.progress(state).objective)]
@@ -109,7 +115,7 @@ def test_dirichlet_holds_the_proportions(blobs):
     """At fixed components the optimum of -sum a log sum pi p - sum s log pi, by scipy."""
     strength = np.array([0.5, 0.1, 0.0])
     initial = start(blobs)
-    frozen = om.Mixture(initial.log_weights, Frozen(initial.components, mean=True, covariance=True))
+    frozen = om.Mixture(initial.log_weights, Frozen(initial.components, ("mean", "covariance")))
     problem = om.Problem(blobs, prior=Prior(weights=Dirichlet(strength)))
     solution = om.solve(problem, frozen, tolerance=1e-15, max_steps=5000)
     density = np.exp(-np.asarray(initial.components.cost(jnp.asarray(blobs))))
@@ -130,8 +136,8 @@ def test_units_do_not_matter(blobs):
         Ridge(prior.covariance.strength, 100 * prior.covariance.variance),
         NormalMean(10 * CENTRE + 5, KAPPA),
     )
-    one = om.fit(blobs, 2, key=0, prior=prior)
-    other = om.fit(10 * blobs + 5, 2, key=0, prior=moved)
+    one = om.fit(blobs, 2, key=0, goal=om.Goal(prior=prior))
+    other = om.fit(10 * blobs + 5, 2, key=0, goal=om.Goal(prior=moved))
     np.testing.assert_allclose(
         10 * one.mixture.components.mean + 5, other.mixture.components.mean, rtol=1e-6
     )
@@ -149,8 +155,8 @@ def test_em_refuses_a_dirichlet_where_its_update_would_be_wrong(blobs):
 def test_frozen_means_have_their_closed_form(blobs):
     """K = 1: the second moment about the mean that stays."""
     components = om.families.Gaussian(jnp.asarray(CENTRE)[None], om.families.Full(jnp.eye(2)[None]))
-    initial = om.Mixture(jnp.zeros(1), Frozen(components, mean=True))
-    solution = om.fit(blobs, 1, key=0, initial=initial, ridge=0.0)
+    initial = om.Mixture(jnp.zeros(1), Frozen(components, "mean"))
+    solution = om.fit(blobs, 1, key=0, starts=om.Starts(initial=initial), goal=om.Goal(ridge=0.0))
     inner = solution.mixture.components.inner
     np.testing.assert_allclose(inner.mean[0], CENTRE, rtol=1e-13)
     expected = (blobs - CENTRE).T @ (blobs - CENTRE) / 60
@@ -182,7 +188,7 @@ def test_frozen_parts_stay_and_em_meets_the_gradient_path(blobs, structure, part
 
 def test_the_derivative_with_frozen_means_is_that_of_the_answer(blobs):
     first = start(blobs, k=2)
-    initial = om.Mixture(first.log_weights, Frozen(first.components, mean=True))
+    initial = om.Mixture(first.log_weights, Frozen(first.components, "mean"))
 
     def answer(x):
         solution = om.solve(om.Problem(x), initial, tolerance=1e-15, max_steps=9000)
@@ -197,7 +203,7 @@ def test_the_derivative_with_frozen_means_is_that_of_the_answer(blobs):
 
 def test_a_warm_start_needs_few_steps(blobs):
     first = om.fit(blobs, 3, key=0)
-    again = om.fit(blobs, 3, key=0, initial=first.mixture)
+    again = om.fit(blobs, 3, key=0, starts=om.Starts(initial=first.mixture))
     assert int(again.n_steps) <= 2
     assert int(first.n_steps) > 10
     np.testing.assert_allclose(again.value, first.value, rtol=1e-8)

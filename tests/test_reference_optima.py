@@ -26,7 +26,7 @@ def test_old_faithful(faithful, covariance, k, log_likelihood, bic, weights):
     assert abs(again - float(solution.value)) < 1e-12
     if (covariance, k) != ("tied", 3):  # a flat optimum: the tolerance leaves 1e-3 in the weights
         np.testing.assert_allclose(np.sort(solution.mixture.weights), weights, atol=6e-5)
-    tight = om.fit(faithful, k, covariance=covariance, key=0, tolerance=1e-12)
+    tight = om.fit(faithful, k, covariance=covariance, key=0, limits=om.Limits(tolerance=1e-12))
     np.testing.assert_allclose(np.sort(tight.mixture.weights), weights, atol=6e-5)
 
 

@@ -14,7 +14,9 @@ SKLEARN = {"full": "full", "tied": "tied", "diagonal": "diag", "spherical": "sph
 
 @pytest.fixture(scope="module")
 def choice(faithful):
-    return om.select(faithful, range(1, 7), key=0, covariance=("tied", "spherical"), n_init=6)
+    return om.select(
+        faithful, range(1, 7), key=0, covariance=("tied", "spherical"), starts=om.Starts(n_init=6)
+    )
 
 
 def get(choice, covariance, k):
@@ -25,7 +27,7 @@ def get(choice, covariance, k):
 def peer(one, x):
     """scikit-learn's model with our parameters."""
     mixture = one.solution.mixture
-    covariances = np.asarray(mixture.components.covariance.matrices())
+    covariances = np.asarray(mixture.components.matrices())
     shaped = {
         "full": covariances,
         "tied": covariances[0],
@@ -140,12 +142,16 @@ def test_failures_are_marked_and_never_chosen():
     x = np.repeat(np.array([[0.0, 1.0], [5.0, 2.0], [1.0, 7.0]]), 10, axis=0)
     x += 0.1 * np.random.default_rng(0).normal(size=x.shape)
     x[:10] = x[0]
-    choice = om.select(x, [1, 3], key=0, covariance="full", ridge=0.0, n_init=2)
+    choice = om.select(
+        x, [1, 3], key=0, covariance="full", goal=om.Goal(ridge=0.0), starts=om.Starts(n_init=2)
+    )
     names = [record["status"] for record in choice.table]
     assert names == ["CONVERGED", "COLLAPSED"]
     assert choice.best_candidate.n_components == 1
     with pytest.raises(om.FitError, match="COLLAPSED in every candidate"):
-        om.select(x, [3, 3], key=0, covariance="full", ridge=0.0, n_init=2)
+        om.select(
+            x, [3, 3], key=0, covariance="full", goal=om.Goal(ridge=0.0), starts=om.Starts(n_init=2)
+        )
 
 
 def test_what_cannot_be_chosen_from_raises(blobs):

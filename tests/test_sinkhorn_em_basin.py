@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import otmix_jax as om
-from otmix_jax._pytree import pytree
+from otmix_jax.core.tree import pytree
 from otmix_jax.transport.couplings import Balanced, SemiRelaxed
 
 

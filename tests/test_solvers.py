@@ -8,7 +8,7 @@ import pytest
 from helpers import assert_same_mixture, start, status
 
 import otmix_jax as om
-from otmix_jax.oracle import Oracle
+from otmix_jax.model import Objective
 
 GRADIENT = om.solvers.Gradient
 LBFGS, ADAM = GRADIENT(optax.lbfgs()), GRADIENT(optax.adam(1e-2))
@@ -28,8 +28,8 @@ def test_em_descends(faithful, structure, seed):
 
 def test_em_descends_the_penalised_objective(blobs, structure):
     """With a strong prior the likelihood may rise; the objective must not."""
-    prior = om.families.Ridge.of(blobs, np.full(len(blobs), 1 / len(blobs)), np.array(0.2))
-    oracle = Oracle(om.Problem(blobs, prior=prior).checked())
+    prior = om.priors.Ridge.of(blobs, np.full(len(blobs), 1 / len(blobs)), np.array(0.2))
+    oracle = Objective.of(om.Problem(blobs, prior=prior).checked())
     solver = om.solvers.EM()
     step = jax.jit(solver.step)
     state = step(oracle, solver.init(oracle, start(blobs, 3, structure)))
@@ -55,7 +55,7 @@ def test_em_and_gradient_agree(faithful, structure, solver):
 
 
 def test_em_and_gradient_agree_under_a_ridge(blobs):
-    prior = om.families.Ridge.of(blobs, np.full(len(blobs), 1 / len(blobs)), np.array(0.05))
+    prior = om.priors.Ridge.of(blobs, np.full(len(blobs), 1 / len(blobs)), np.array(0.05))
     problem, initial = om.Problem(blobs, prior=prior), start(blobs)
     by_em = om.solve(problem, initial, tolerance=1e-16)
     by_gradient = om.solve(problem, initial, LBFGS, tolerance=1e-16)

@@ -8,7 +8,7 @@ import pytest
 from helpers import assert_same_mixture, start, status
 
 import otmix_jax as om
-from otmix_jax.oracle import Oracle
+from otmix_jax.model import Objective
 from otmix_jax.solvers.squarem import STRETCH, _leap
 
 EM, SQUAREM = om.solvers.EM(), om.solvers.Squarem()
@@ -71,7 +71,7 @@ def test_the_optimum_of_em_in_fewer_passes(overlapping, structure):
 
 @pytest.mark.parametrize("name", ["plain", "prior", "epsilon", "balanced", "held"])
 def test_it_descends_whatever_is_minimised(overlapping, name):
-    ridge = om.families.Ridge.of(overlapping, np.full(400, 1 / 400), np.array(0.05))
+    ridge = om.priors.Ridge.of(overlapping, np.full(400, 1 / 400), np.array(0.05))
     problem = {
         "plain": om.Problem(overlapping),
         "prior": om.Problem(overlapping, prior=om.priors.Prior(covariance=ridge)),
@@ -79,7 +79,7 @@ def test_it_descends_whatever_is_minimised(overlapping, name):
         "balanced": om.Problem(overlapping, coupling=om.couplings.Balanced()),
         "held": om.Problem(overlapping, learn_weights=False),
     }[name].checked()
-    oracle, initial = Oracle(problem), start(overlapping, 2)
+    oracle, initial = Objective.of(problem), start(overlapping, 2)
     step = jax.jit(SQUAREM.step)
     state = step(oracle, SQUAREM.init(oracle, oracle.admissible(initial)))
     objectives, lengths = [float(SQUAREM.progress(state).objective)], []
@@ -100,7 +100,7 @@ def test_it_descends_whatever_is_minimised(overlapping, name):
 
 def test_a_leap_that_fails_shortens_the_next(overlapping):
     """A start before the last step that is far off: the leap is not finite, and not taken."""
-    oracle, initial = Oracle(om.Problem(overlapping).checked()), start(overlapping, 2)
+    oracle, initial = Objective.of(om.Problem(overlapping).checked()), start(overlapping, 2)
     state = SQUAREM.init(oracle, initial)
     for _ in range(2):
         state = SQUAREM.step(oracle, state)
@@ -152,7 +152,7 @@ def test_under_vmap_and_through_the_fit(overlapping):
 
 def test_every_step_is_one_pass(overlapping):
     """As EM: the program of a step holds one evaluation, whether it steps or leaps."""
-    oracle, initial = Oracle(om.Problem(overlapping).checked()), start(overlapping, 2)
+    oracle, initial = Objective.of(om.Problem(overlapping).checked()), start(overlapping, 2)
 
     def exponentials(solver):
         state = solver.init(oracle, initial)

@@ -37,7 +37,7 @@ def log_density(theta, x):
 
 
 def natural(mixture):
-    matrices = mixture.components.covariance.matrices()[:, 0, 0]
+    matrices = mixture.components.matrices()[:, 0, 0]
     return jnp.concatenate([mixture.weights[:1], mixture.components.mean[:, 0], matrices])
 
 
@@ -182,7 +182,7 @@ TRUTH = om.Mixture.from_weights(
 
 def numbers(mixture):
     """Every parameter, entries of the covariances once."""
-    matrices = mixture.components.covariance.matrices()
+    matrices = mixture.components.matrices()
     upper = matrices[:, *np.triu_indices(2)]
     return jnp.concatenate([mixture.weights[:1], mixture.components.mean.ravel(), upper.ravel()])
 

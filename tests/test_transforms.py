@@ -9,7 +9,7 @@ import pytest
 from helpers import start
 
 import otmix_jax as om
-from otmix_jax.solve import _run
+from otmix_jax.fitting.solving import _run
 
 SOLVERS = [
     om.solvers.EM(),
@@ -57,8 +57,8 @@ def test_a_batch_of_mixtures_can_be_read(blobs, structure):
     batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
     for i, one in enumerate(starts):
         np.testing.assert_array_equal(batch.weights[i], one.weights)
-        ours = batch.components.covariance.matrices()[i]
-        np.testing.assert_allclose(ours, one.components.covariance.matrices(), rtol=1e-15)
+        ours = batch.components.matrices()[i]
+        np.testing.assert_allclose(ours, one.components.matrices(), rtol=1e-15)
     assert batch.n_parameters == starts[0].n_parameters
 
 
@@ -81,15 +81,22 @@ def test_new_numbers_compile_nothing_anew(blobs):
 
 
 def test_solve_and_fit_keep_their_programs(blobs):
-    from otmix_jax.fit import _best_of_starts
-    from otmix_jax.solve import _solve
+    from otmix_jax.fitting.single import _best_of_starts
+    from otmix_jax.fitting.solving import _solve
 
     initial = start(blobs)
     om.solve(om.Problem(blobs), initial)
-    om.fit(blobs, 2, key=0, n_init=2)
+    om.fit(blobs, 2, key=0, starts=om.Starts(n_init=2))
     sizes = _solve._cache_size(), _best_of_starts._cache_size()
     om.solve(om.Problem(blobs + 1), initial, tolerance=1e-4, max_steps=11)
-    om.fit(blobs * 3, 2, key=1, n_init=2, tolerance=1e-5, max_steps=900, ridge=1e-4)
+    om.fit(
+        blobs * 3,
+        2,
+        key=1,
+        starts=om.Starts(n_init=2),
+        limits=om.Limits(tolerance=1e-5, max_steps=900),
+        goal=om.Goal(ridge=1e-4),
+    )
     assert (_solve._cache_size(), _best_of_starts._cache_size()) == sizes
 
 
@@ -115,7 +122,15 @@ def test_tolerance_and_max_steps_can_be_traced(blobs):
 
 def test_fit_is_the_best_of_its_starts(faithful):
     """The vmapped restarts, done one by one on the same rows."""
-    fit = om.fit(faithful, 3, covariance="tied", key=5, n_init=4, ridge=0.0, tolerance=1e-12)
+    fit = om.fit(
+        faithful,
+        3,
+        covariance="tied",
+        key=5,
+        starts=om.Starts(n_init=4),
+        goal=om.Goal(ridge=0.0),
+        limits=om.Limits(tolerance=1e-12),
+    )
     standard = faithful - faithful.mean(0)
     values = []
     for key in jax.random.split(jax.random.key(5), 4):

@@ -51,7 +51,7 @@ def test_with_the_balanced_potential_it_is_sinkhorns_plan(instance):
 
 def test_the_notes_identity_2_6(faithful, structure):
     """Maximum likelihood is transport: cost plus KL of the plan is the mean neg. log-likelihood."""
-    mixture = om.fit(faithful, 3, key=0, covariance=structure, n_init=2).mixture
+    mixture = om.fit(faithful, 3, key=0, covariance=structure, starts=om.Starts(n_init=2)).mixture
     n = len(faithful)
     plan = mixture.responsibilities(faithful) / n
     np.testing.assert_allclose(plan.sum(1), 1 / n, rtol=1e-13)

@@ -229,23 +229,32 @@ def test_the_certificates_aitken_gap_is_what_proportions_can_win(faithful, initi
 
 
 def test_fit_takes_couplings_and_warns_of_large_epsilon(faithful):
-    solution = om.fit(faithful, 2, key=0, coupling=Balanced(), n_init=2)
+    solution = om.fit(
+        faithful, 2, key=0, goal=om.Goal(coupling=Balanced()), starts=om.Starts(n_init=2)
+    )
     plan = transport.plan(solution.mixture, faithful, coupling=Balanced())
     np.testing.assert_allclose(plan.column_marginal, solution.mixture.weights, rtol=1e-9)
     np.testing.assert_allclose(plan.value, solution.value, rtol=1e-9)
     with pytest.warns(UserWarning, match=r"epsilon=2\.0 > 1.*draws components together"):
-        om.fit(faithful, 2, key=0, epsilon=2.0, n_init=1, max_steps=500)
+        om.fit(
+            faithful,
+            2,
+            key=0,
+            goal=om.Goal(epsilon=2.0),
+            starts=om.Starts(n_init=1),
+            limits=om.Limits(max_steps=500),
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        om.fit(faithful, 2, key=0, epsilon=0.5, n_init=2)
+        om.fit(faithful, 2, key=0, goal=om.Goal(epsilon=0.5), starts=om.Starts(n_init=2))
     with pytest.raises(ValueError, match="epsilon must be a finite number"):
-        om.fit(faithful, 2, key=0, epsilon=-1.0)
+        om.fit(faithful, 2, key=0, goal=om.Goal(epsilon=-1.0))
 
 
 def test_the_printed_covariance_update_is_wrong(faithful):
     """(3.4) with its printed 1/n, at the optimum of Old Faithful: the likelihood is lost."""
     mixture = om.fit(faithful, 3, key=0, covariance="tied").mixture
-    matrices = mixture.components.covariance.matrices() / 272
+    matrices = mixture.components.matrices() / 272
     printed = om.Mixture(
         mixture.log_weights,
         om.families.Gaussian(mixture.components.mean, om.families.Tied.from_matrices(matrices)),
@@ -259,7 +268,9 @@ def test_the_printed_covariance_update_is_wrong(faithful):
 
 def test_sizes_that_are_named_become_the_proportions(faithful):
     sizes = np.array([0.5, 0.5])
-    solution = om.fit(faithful, 2, key=0, n_init=2, coupling=Balanced(sizes))
+    solution = om.fit(
+        faithful, 2, key=0, starts=om.Starts(n_init=2), goal=om.Goal(coupling=Balanced(sizes))
+    )
     np.testing.assert_allclose(solution.mixture.weights, sizes, rtol=1e-12)
     plan = transport.plan(solution.mixture, faithful, coupling=Balanced(sizes))
     np.testing.assert_allclose(plan.value, solution.value, rtol=1e-9)
@@ -277,12 +288,12 @@ def test_sizes_that_are_named_become_the_proportions(faithful):
 )
 def test_fit_checks_the_coupling(faithful, coupling, message):
     with pytest.raises(ValueError, match=message):
-        om.fit(faithful, 2, key=0, coupling=coupling)
+        om.fit(faithful, 2, key=0, goal=om.Goal(coupling=coupling))
 
 
 def test_hard_assignment_has_no_prescribed_sizes(faithful, initial):
     with pytest.raises(ValueError, match=r"epsilon=0 goes with SemiRelaxed"):
-        om.fit(faithful, 2, key=0, epsilon=0.0, coupling=Balanced())
+        om.fit(faithful, 2, key=0, goal=om.Goal(epsilon=0.0, coupling=Balanced()))
     problem = om.Problem(faithful, epsilon=0.0, coupling=Balanced(jnp.array([0.1, 0.1, 0.8])))
     assert status(om.solve(problem, initial, max_steps=2)) == "NON_FINITE"
 

@@ -8,7 +8,7 @@ import scipy.linalg
 from jax.test_util import check_grads
 
 import otmix_jax as om
-from otmix_jax.families.triangular import UNROLLED, inverse_triangle, regular_cholesky
+from otmix_jax.core.triangular import UNROLLED, inverse_triangle, regular_cholesky
 
 WIDTHS = [1, UNROLLED, UNROLLED + 1, 33]
 
@@ -68,7 +68,7 @@ def test_no_fit_calls_lapack(covariance):
 def test_wide_fits_end(covariance):
     """Many wide components at once, as they hung."""
     x = np.random.default_rng(0).normal(size=(2000, 40))
-    ridge = om.families.Ridge.of(x, np.full(2000, 1 / 2000), 1e-2)  # 125 rows for each
+    ridge = om.priors.Ridge.of(x, np.full(2000, 1 / 2000), 1e-2)  # 125 rows for each
     problem = om.Problem(x, prior=ridge)
     start = om.initializers.random_rows(
         jax.random.key(0), problem, n_components=16, covariance=covariance

@@ -30,16 +30,16 @@ def test_integer_weights_are_repetition(blobs, counts, structure):
 
 def test_integer_weights_are_repetition_in_fit(blobs, counts):
     """From the same key, through the random seeding as well."""
-    a = om.fit(blobs, 3, key=0, sample_weight=counts, n_init=3)
-    b = om.fit(np.repeat(blobs, counts, axis=0), 3, key=0, n_init=3)
+    a = om.fit(blobs, 3, key=0, sample_weight=counts, starts=om.Starts(n_init=3))
+    b = om.fit(np.repeat(blobs, counts, axis=0), 3, key=0, starts=om.Starts(n_init=3))
     assert_same_mixture(a.mixture, b.mixture, rtol=1e-7, atol=1e-7)
     np.testing.assert_allclose(a.value, b.value, rtol=1e-12)
 
 
 def test_weight_zero_is_absence_in_fit(blobs):
     keep = np.arange(len(blobs)) % 5 > 0
-    a = om.fit(blobs, 2, key=1, sample_weight=keep.astype(float), n_init=3)
-    b = om.fit(blobs[keep], 2, key=1, n_init=3)
+    a = om.fit(blobs, 2, key=1, sample_weight=keep.astype(float), starts=om.Starts(n_init=3))
+    b = om.fit(blobs[keep], 2, key=1, starts=om.Starts(n_init=3))
     assert_same_mixture(a.mixture, b.mixture, rtol=1e-7, atol=1e-7)
 
 
@@ -73,13 +73,15 @@ def test_a_fully_masked_lane(blobs):
 def test_only_ratios_of_weights_matter_in_float32_too(blobs, scale):
     x = blobs.astype(np.float32)
     weight = 1.0 + np.arange(len(x))
-    a = om.fit(x, 2, key=0, n_init=2, sample_weight=weight)
-    b = om.fit(x, 2, key=0, n_init=2, sample_weight=weight * scale)
+    a = om.fit(x, 2, key=0, starts=om.Starts(n_init=2), sample_weight=weight)
+    b = om.fit(x, 2, key=0, starts=om.Starts(n_init=2), sample_weight=weight * scale)
     np.testing.assert_allclose(a.value, b.value, rtol=1e-5)
 
 
 def test_one_row_with_weight_is_one_row(blobs):
     weight = np.zeros(len(blobs))
     weight[7] = 2.0
-    solution = om.fit(blobs, 1, key=0, sample_weight=weight, covariance="spherical", ridge=0.5)
+    solution = om.fit(
+        blobs, 1, key=0, sample_weight=weight, covariance="spherical", goal=om.Goal(ridge=0.5)
+    )
     np.testing.assert_allclose(solution.mixture.components.mean[0], blobs[7], rtol=1e-12)

@@ -1,8 +1,8 @@
 """Adjoints: how to differentiate the answer."""
 
 from .base import Adjoint as Adjoint
-from .conditioning import Conditioning as Conditioning
-from .conditioning import conditioning as conditioning
+from .condition import Conditioning as Conditioning
+from .condition import conditioning as conditioning
 from .implicit import Implicit as Implicit
 from .one_step import OneStep as OneStep
 from .one_step import Stop as Stop

@@ -7,12 +7,9 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float
 
-from .._pytree import pytree, static
-from ..mixture import Mixture
-from ..oracle import Oracle
-from ..solution import Solution
-from ..solvers.base import Solver
-from ..solvers.driver import Limits, run
+from ..core.tree import pytree, static
+from ..model import Mixture, Objective, Solution
+from ..solvers.loop import Limits, Solver, run
 from .base import Adjoint, frozen_weights, values_of, with_answer, with_frozen
 from .linear import Spectrum, conjugate_gradients, materialize
 from .optimality import Optimality
@@ -56,46 +53,50 @@ class Implicit(Adjoint):
     newton_steps: int = static(default=0)
     max_dense: int = static(default=128)
 
-    def run(self, oracle: Oracle, solver: Solver, initial: Mixture, limits: Limits) -> Solution:
+    def run(
+        self, objective: Objective, solver: Solver, initial: Mixture, limits: Limits
+    ) -> Solution:
         """Runs without derivatives, then attaches the implicit one."""
-        still = jax.lax.stop_gradient(oracle)
+        still = jax.lax.stop_gradient(objective)
         solution = run(still, *jax.lax.stop_gradient((solver, initial, limits)))
         if self.newton_steps:
             solution = self._polish(still, solution)
         values = solution.value, solution.negative_log_likelihood, solution.objective
-        frozen = frozen_weights(oracle, initial)
-        return with_answer(solution, *_attach(self, oracle, frozen, solution.mixture, values))
+        frozen = frozen_weights(objective, initial)
+        return with_answer(solution, *_attach(self, objective, frozen, solution.mixture, values))
 
-    def _polish(self, oracle: Oracle, solution: Solution) -> Solution:
+    def _polish(self, objective: Objective, solution: Solution) -> Solution:
         mixture = solution.mixture
         for _ in range(self.newton_steps):
-            mixture = newton_step(oracle, mixture, self.max_dense)
-        return with_answer(solution, mixture, values_of(oracle, mixture))
+            mixture = newton_step(objective, mixture, self.max_dense)
+        return with_answer(solution, mixture, values_of(objective, mixture))
 
 
 @jax.custom_jvp
 def _attach(
-    adjoint: Implicit, oracle: Oracle, frozen: Array | None, mixture: Mixture, values: tuple
+    adjoint: Implicit, objective: Objective, frozen: Array | None, mixture: Mixture, values: tuple
 ) -> tuple[Mixture, tuple]:
-    """The answer as it is, with the derivative of the optimum of the oracle's problem."""
-    del adjoint, oracle, frozen
+    """The answer as it is, with the derivative of the optimum of the objective's problem."""
+    del adjoint, objective, frozen
     return mixture, values
 
 
 @_attach.defjvp
 def _attach_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
-    adjoint, oracle, frozen = primals[:3]
+    adjoint, objective, frozen = primals[:3]
     outputs = _attach(*primals)  # attached again, for derivatives of higher order
 
-    def optimality(oracle: Oracle, frozen: Array | None) -> Optimality:
-        return Optimality(oracle, with_frozen(outputs[0], frozen))
+    def optimality(objective: Objective, frozen: Array | None) -> Optimality:
+        return Optimality(objective, with_frozen(outputs[0], frozen))
 
-    here = optimality(oracle, frozen)
-    z, given, moves = here.zeros, (oracle, frozen), (tangents[1], tangents[2])
+    here = optimality(objective, frozen)
+    z, given, moves = here.zeros, (objective, frozen), (tangents[1], tangents[2])
     _, pushed = jax.jvp(lambda o, w: optimality(o, w).gradient(z), given, moves)
     dz = _solve(adjoint, here, -pushed)
-    _, mixture_dot = jax.jvp(lambda w, z: optimality(oracle, w).at(z), (frozen, z), (moves[1], dz))
-    _, values_dot = jax.jvp(values_of, (oracle, here.mixture), (moves[0], mixture_dot))
+    _, mixture_dot = jax.jvp(
+        lambda w, z: optimality(objective, w).at(z), (frozen, z), (moves[1], dz)
+    )
+    _, values_dot = jax.jvp(values_of, (objective, here.mixture), (moves[0], mixture_dot))
     return outputs, (mixture_dot, values_dot)
 
 
@@ -166,9 +167,9 @@ def _iterative_error(
     )
 
 
-def newton_step(oracle: Oracle, mixture: Mixture, max_dense: int) -> Mixture:
+def newton_step(objective: Objective, mixture: Mixture, max_dense: int) -> Mixture:
     """One Newton step on the optimality condition, if it shrinks the gradient."""
-    here = Optimality(oracle, mixture)
+    here = Optimality(objective, mixture)
     z, residual = here.zeros, here.gradient(here.zeros)
 
     def product(v: Array) -> Array:

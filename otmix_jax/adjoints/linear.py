@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float
 
-from .._numerics import matmul, safe_divide
-from .._pytree import pytree
+from ..core.numerics import matmul, safe_divide
+from ..core.tree import pytree
 
 _WORK = 2**22
 

@@ -4,13 +4,10 @@ import jax
 from jax import Array
 from jaxtyping import PyTree
 
-from .._pytree import pytree
-from ..mixture import Mixture
-from ..oracle import Oracle
-from ..solution import Solution
-from ..solvers.base import Solver
-from ..solvers.driver import Limits, run
+from ..core.tree import pytree
+from ..model import Mixture, Objective, Solution
 from ..solvers.em import EM
+from ..solvers.loop import Limits, Solver, run
 from .base import Adjoint, frozen_weights, values_of, with_answer, with_frozen
 
 
@@ -44,27 +41,33 @@ class OneStep(Adjoint):
 
     solver: Solver = EM()
 
-    def run(self, oracle: Oracle, solver: Solver, initial: Mixture, limits: Limits) -> Solution:
+    def run(
+        self, objective: Objective, solver: Solver, initial: Mixture, limits: Limits
+    ) -> Solution:
         """Runs without derivatives, then borrows those of one more step."""
-        solution = run(*jax.lax.stop_gradient((oracle, solver, initial, limits)))
+        solution = run(*jax.lax.stop_gradient((objective, solver, initial, limits)))
         still = with_frozen(
-            jax.lax.stop_gradient(solution.mixture), frozen_weights(oracle, initial)
+            jax.lax.stop_gradient(solution.mixture), frozen_weights(objective, initial)
         )
-        here = self.solver.step(oracle, self.solver.init(oracle, still))
-        state = self.solver.step(oracle, here)
+        state, candidate, _ = self.solver.init(objective, still)
+        for _ in range(2):  # where it stands, then the step from there
+            evaluation = self.solver.question(objective, *candidate)
+            state, candidate, _ = self.solver.update(objective, state, candidate, evaluation)
         mixture = _borrow(solution.mixture, self.solver.mixture(state))
         values: tuple[Array, ...] = (
             solution.value,
             solution.negative_log_likelihood,
             solution.objective,
         )
-        return with_answer(solution, mixture, _borrow(values, values_of(oracle, mixture)))
+        return with_answer(solution, mixture, _borrow(values, values_of(objective, mixture)))
 
 
 @pytree
 class Stop(Adjoint):
     """No derivative at all: the answer is a constant, as under `jax.lax.stop_gradient`."""
 
-    def run(self, oracle: Oracle, solver: Solver, initial: Mixture, limits: Limits) -> Solution:
+    def run(
+        self, objective: Objective, solver: Solver, initial: Mixture, limits: Limits
+    ) -> Solution:
         """Runs without derivatives."""
-        return run(*jax.lax.stop_gradient((oracle, solver, initial, limits)))
+        return run(*jax.lax.stop_gradient((objective, solver, initial, limits)))

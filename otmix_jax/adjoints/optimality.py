@@ -6,9 +6,8 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Float, PyTree
 
-from .._pytree import pytree, replace
-from ..mixture import Mixture
-from ..oracle import Oracle
+from ..core.tree import pytree, replace
+from ..model import Mixture, Objective
 
 
 @pytree
@@ -19,15 +18,15 @@ class Optimality:
     only where they are learned; otherwise they are data of the problem.
 
     Attributes:
-        oracle: whose objective it is.
+        objective: whose objective it is.
         mixture: the origin of the coordinates.
     """
 
-    oracle: Oracle
+    objective: Objective
     mixture: Mixture
 
     def _tree(self, tree: dict) -> PyTree:
-        learned = self.oracle.problem.weights_are_learned
+        learned = self.objective.learns_weights
         return tree if learned else {"components": tree["components"]}
 
     @property
@@ -39,14 +38,14 @@ class Optimality:
         """The mixture at coordinates z."""
         unravel = ravel_pytree(self._tree(self.mixture.unconstrained(self.mixture)))[1]
         tree = unravel(z)
-        if self.oracle.problem.weights_are_learned:
+        if self.objective.learns_weights:
             return self.mixture.constrain(tree)
         components = self.mixture.components.constrain(tree["components"])
         return replace(self.mixture, components=components)
 
     def gradient(self, z: Float[Array, " p"]) -> Float[Array, " p"]:
         """The objective's gradient: zero at an optimum."""
-        return jax.grad(lambda point: self.oracle.objective(self.at(point)))(z)
+        return jax.grad(lambda point: self.objective.loss(self.at(point)))(z)
 
     def product(self, z: Float[Array, " p"], v: Float[Array, " p"]) -> Float[Array, " p"]:
         """The objective's Hessian at z times v, in the memory of a gradient."""
@@ -79,4 +78,5 @@ class Optimality:
     @property
     def row_work(self) -> int:
         """Numbers that one product holds, about: rows times features times components."""
-        return self.oracle.problem.x.size * self.mixture.n_components
+        size = sum(leaf.size for leaf in jax.tree.leaves(self.objective.rows.x))
+        return size * self.mixture.n_components

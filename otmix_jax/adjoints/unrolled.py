@@ -1,11 +1,8 @@
 """Derivatives through the steps themselves."""
 
-from .._pytree import pytree, static
-from ..mixture import Mixture
-from ..oracle import Oracle
-from ..solution import Solution
-from ..solvers.base import Solver
-from ..solvers.driver import Limits, run_scanned
+from ..core.tree import pytree, static
+from ..model import Mixture, Objective, Solution
+from ..solvers.loop import Limits, Solver, run_scanned
 from .base import Adjoint
 
 
@@ -22,6 +19,8 @@ class Unrolled(Adjoint):
 
     length: int = static(default=100)
 
-    def run(self, oracle: Oracle, solver: Solver, initial: Mixture, limits: Limits) -> Solution:
+    def run(
+        self, objective: Objective, solver: Solver, initial: Mixture, limits: Limits
+    ) -> Solution:
         """Runs under `lax.scan`."""
-        return run_scanned(oracle, solver, initial, limits, self.length)
+        return run_scanned(objective, solver, initial, limits, self.length)

@@ -27,7 +27,7 @@ def _largest_difference(a: om.Mixture, b: om.Mixture) -> float:
     """Over weights, means and covariance matrices."""
 
     def numbers(m: om.Mixture) -> tuple:
-        return m.weights, m.components.mean, m.components.covariance.matrices()
+        return m.weights, m.components.mean, m.components.matrices()
 
     return max(float(abs(p - q).max()) for p, q in zip(numbers(a), numbers(b), strict=True))
 

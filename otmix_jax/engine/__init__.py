@@ -1,17 +1,22 @@
-"""One pass over the rows: what it yields, its kernels, its executions, and which to take."""
+"""One pass over the rows: what a tile yields, how tiles are summed, and which of both to take."""
 
-from .choice import Engine as Engine
-from .choice import choose as choose
-from .execution import Dense as Dense
-from .execution import Execution as Execution
-from .execution import Tiled as Tiled
-from .kernels import Entrywise as Entrywise
+from .engine import Dense as Dense
+from .engine import Engine as Engine
+from .engine import Execution as Execution
+from .engine import Rows as Rows
+from .engine import Tiled as Tiled
+from .engine import choose as choose
+from .engine import finite_rows as finite_rows
+from .engine import read as read
+from .engine import rows_of as rows_of
+from .entrywise import Entrywise as Entrywise
+from .kernels import Columns as Columns
+from .kernels import DualSweep as DualSweep
 from .kernels import Guarded as Guarded
 from .kernels import Kernel as Kernel
-from .kernels import Moment as Moment
-from .kernels import Ready as Ready
+from .kernels import Linear as Linear
 from .kernels import Reference as Reference
-from .rows import Rows as Rows
-from .sweep import Columns as Columns
-from .sweep import DualSweep as DualSweep
-from .sweep import Sweep as Sweep
+from .kernels import Sweep as Sweep
+from .passes import dual as dual
+from .passes import sweep as sweep
+from .passes import value as value

@@ -1,38 +1,64 @@
-"""Gaussian components of which a part stays as it is."""
+"""Components of which some fields stay as they are, of any family."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int, PRNGKeyArray, PyTree
 
-from .._pytree import pytree, replace, static
-from ..priors import split
-from .base import Family
-from .gaussian import Gaussian, Moments
-from .natural import LocationForm, NaturalForm
+from ..core.tree import pytree, replace, static
+from ..priors import Prior
+from . import em_gradient
+from .coordinates import Frame
+from .family import Description, Family
+from .forms import LinearForm, LocationForm
 
 
 @pytree
 class Frozen(Family):
-    """Components whose means or covariances are not learned, under any solver and adjoint.
+    """Components of which the fields `held` are not learned, under any solver and adjoint.
 
-    Start from it: `om.solve(problem, Mixture(log_weights, Frozen(components, mean=True)))`, or
-    `om.fit(..., initial=...)`. The answer is again `Frozen`; its `inner` has the parameters.
-    Proportions are held by `learn_weights=False` of `Problem` and `fit`. Derivatives of the answer
-    in what is frozen are zero: it is part of the start.
+    Start from it: `om.solve(problem, Mixture(log_weights, Frozen(components, "mean")))`, or
+    `om.fit(..., starts=om.Starts(initial=...))`. The answer is again `Frozen`; its `inner` has the
+    parameters. Proportions are held by `learn_weights=False`. Derivatives of the answer in what is
+    frozen are zero: it is part of the start.
 
     Attributes:
         inner: the components.
-        mean: whether the means stay.
-        covariance: whether the covariances stay.
+        held: a field's name, or several; of a `Product`, its parts' names.
     """
 
-    inner: Gaussian
-    mean: bool = static(default=False)
-    covariance: bool = static(default=False)
-    equivariant: ClassVar[bool] = True
+    inner: Any
+    held: tuple[str, ...] | str = static(default=())
+
+    def described(self) -> Description:
+        """The inner family's."""
+        return self.inner.described()
+
+    @property
+    def _held(self) -> frozenset[str]:
+        held = frozenset([self.held] if isinstance(self.held, str) else self.held)
+        known = set(self.inner.unconstrained(self.inner))
+        if held - known:
+            raise ValueError(f"cannot hold {sorted(held - known)}: the fields are {sorted(known)}")
+        return held
+
+    @property
+    def _by_inner(self) -> bool:
+        """Whether the inner M-step can hold them: else a joint argmin would be put back in part,
+        which need not lower anything.
+        """
+        return self._held <= self.inner.holds or isinstance(getattr(self.inner, "parts", 0), dict)
+
+    @property
+    def exact_m_step(self) -> bool:  # type: ignore[override]
+        """The inner family's, where it holds the fields itself."""
+        return self._by_inner and self.inner.exact_m_step
+
+    @property
+    def priors(self) -> frozenset[str]:  # type: ignore[override]
+        """The inner family's."""
+        return self.inner.priors
 
     @property
     def n_components(self) -> int:
@@ -40,98 +66,85 @@ class Frozen(Family):
         return self.inner.n_components
 
     @property
-    def n_features(self) -> int:
-        """The width d of a row."""
+    def n_features(self) -> int | None:
+        """See `Family.n_features`."""
         return self.inner.n_features
 
     @property
     def n_parameters(self) -> int:
         """Those that are learned."""
-        shape = self.inner.covariance.n_parameters
-        means = self.inner.n_parameters - shape
-        return (0 if self.mean else means) + (0 if self.covariance else shape)
+        zeros = jax.tree.leaves(self.unconstrained(self))
+        return sum(leaf.size for leaf in zeros)
 
-    def cost(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
-        """See `Gaussian.cost`."""
+    def cost(self, x: PyTree) -> Float[Array, "n k"]:
+        """The inner family's."""
         return self.inner.cost(x)
 
-    def prepared(self) -> "Frozen":
-        """See `Gaussian.prepared`."""
-        return replace(self, inner=self.inner.prepared())
+    def prepared_cost(self) -> Any:
+        """The inner family's."""
+        return self.inner.prepared_cost()
 
-    def statistics(self, x: Float[Array, "n d"], plan: Float[Array, "n k"]) -> Moments:
-        """See `Gaussian.statistics`."""
-        return self.inner.statistics(x, plan)
+    def statistics(self, x: PyTree, plan: Float[Array, "n k"]) -> PyTree:
+        """The inner family's, or those of EM-gradient."""
+        if self._by_inner:
+            return self.inner.statistics(x, plan)
+        return em_gradient.statistics(self.inner, x, plan)
 
-    def location_form(self) -> LocationForm:
-        """See `Gaussian.location_form`."""
-        return self.inner.location_form()
+    def location_form(self) -> LocationForm | None:
+        """The inner family's, where its statistics are."""
+        return self.inner.location_form() if self._by_inner else None
 
-    def location_statistics(self, first: Array, second: Array) -> Moments:
-        """See `Gaussian.location_statistics`."""
-        return self.inner.location_statistics(first, second)
+    def location_statistics(self, mass: Array, first: Array, second: Array) -> PyTree:
+        """The inner family's."""
+        return self.inner.location_statistics(mass, first, second)
 
-    def natural(self) -> NaturalForm:
-        """See `Gaussian.natural`."""
-        return self.inner.natural()
+    def linear_form(self) -> LinearForm | None:
+        """The inner family's, where its statistics are."""
+        return self.inner.linear_form() if self._by_inner else None
 
     def maximize(
-        self, statistics: Moments, mass: Float[Array, " k"], prior: PyTree = None
+        self,
+        statistics: PyTree,
+        mass: Float[Array, " k"],
+        prior: Prior | None = None,
+        held: frozenset[str] = frozenset(),
     ) -> "Frozen":
-        """The M-step over what is free: covariances about the means that stay, where they do.
+        """The M-step over what is free."""
+        held = held | self._held
+        if self._by_inner:
+            return replace(self, inner=self.inner.maximize(statistics, mass, prior, held))
+        return replace(self, inner=em_gradient.maximize(self.inner, statistics, mass, held))
 
-        The moments are about the current means, so a first moment of zero leaves them there.
-        """
-        if self.mean:
-            parts = split(prior)
-            if parts.mean is not None:
-                statistics, mass = parts.mean.observe(self.inner, statistics, mass)
-            statistics = replace(statistics, first=jnp.zeros_like(statistics.first))
-            prior = replace(parts, mean=None)
-        new = self.inner.maximize(statistics, mass, prior)
-        if self.covariance:
-            new = replace(new, covariance=self.inner.covariance)
-        return replace(self, inner=new)
-
-    def penalty(self, prior: PyTree) -> Float[Array, ""] | float:
-        """See `Gaussian.penalty`."""
+    def penalty(self, prior: Prior | None) -> Float[Array, ""] | float:
+        """The inner family's."""
         return self.inner.penalty(prior)
 
-    def _free(self, coordinates: dict[str, Array]) -> dict[str, Array]:
-        held = {"mean": self.mean, "covariance": self.covariance}
-        return {name: part for name, part in coordinates.items() if not held[name]}
+    def constrain(self, coordinates: dict[str, Any]) -> "Frozen":
+        """The inner family's; there are no coordinates for what is frozen."""
+        return replace(self, inner=self.inner.constrain(coordinates))
 
-    def constrain(self, coordinates: PyTree) -> "Frozen":
-        """See `Gaussian.constrain`; there are no coordinates for what is frozen."""
-        zeros = jax.tree.map(jnp.zeros_like, self.inner.unconstrained(self.inner))
-        return replace(self, inner=self.inner.constrain({**zeros, **coordinates}))
-
-    def unconstrained(self, origin: Any) -> dict[str, Array]:
+    def unconstrained(self, origin: Any) -> dict[str, Any]:
         """The coordinates of what is free, about `origin`."""
-        return self._free(self.inner.unconstrained(origin.inner))
+        whole = self.inner.unconstrained(origin.inner)
+        return {name: part for name, part in whole.items() if name not in self._held}
 
-    def sample(self, key: PRNGKeyArray, labels: Int[Array, " n"]) -> Float[Array, "n d"]:
-        """See `Gaussian.sample`."""
-        return self.inner.sample(key, labels)
+    def take(self, which: Any) -> "Frozen":
+        """See `Family.take`."""
+        return replace(self, inner=self.inner.take(which))
 
-    def affine(self, scale: Float[Array, ""], shift: Float[Array, " d"]) -> "Frozen":
-        """See `Gaussian.affine`."""
-        return replace(self, inner=self.inner.affine(scale, shift))
+    def sample(self, key: PRNGKeyArray, labels: Int[Array, " n"], given: PyTree = None) -> PyTree:
+        """The inner family's."""
+        return self.inner.sample(key, labels, given)
 
-    @classmethod
-    def initial(
-        cls, x: Float[Array, "n d"], plan: Float[Array, "n k"], covariance: Any = None
-    ) -> "Frozen":
-        """Safe starting parameters, none of them frozen: an initialiser knows none to keep."""
-        return cls(Gaussian.initial(x, plan, covariance))
+    def out_of(self, frame: Frame) -> "Frozen":
+        """The inner family's."""
+        return replace(self, inner=self.inner.out_of(frame))
 
     @classmethod
-    def examples(cls) -> dict[str, "Frozen"]:
-        """Frozen means, frozen covariances, nothing frozen."""
-        full, tied = (Gaussian.examples()[name] for name in ("full", "tied"))
-        return {
-            "mean": cls(full, mean=True),
-            "covariance": cls(full, covariance=True),
-            "mean-tied": cls(tied, mean=True),
-            "nothing": cls(full),
-        }
+    def initial(cls, x: PyTree, plan: Float[Array, "n k"], **options: Any) -> "Frozen":
+        """None: an initialiser knows no parameters to keep.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("Frozen components are a start of your own: Starts(initial=...)")

@@ -10,15 +10,13 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Bool, Float, PyTree
 
-from .._numerics import matmul
-from .._pytree import pytree
-from .._typing import AnyArray
-from ..adjoints.conditioning import spectrum_at
+from ..adjoints.condition import spectrum_at
 from ..adjoints.optimality import Optimality
-from ..mixture import Mixture
-from ..oracle import Oracle
-from ..problem import Problem
-from .scores import score_outer_product
+from ..core.numerics import matmul
+from ..core.tree import pytree
+from ..core.typing import AnyArray
+from ..model import Mixture, Objective, Problem
+from .row_scores import score_outer_product
 
 
 @pytree
@@ -91,7 +89,7 @@ class ParameterCovariance:
 @functools.partial(jax.jit, static_argnames=("robust", "learn_weights"))
 def parameter_covariance(
     mixture: Mixture,
-    x: Float[AnyArray, "n d"],
+    x: PyTree,
     sample_weight: Float[AnyArray, " n"] | None = None,
     *,
     robust: bool = False,
@@ -109,7 +107,7 @@ def parameter_covariance(
 
     Args:
         mixture: a converged answer for these rows.
-        x: [n, d] rows.
+        x: [n, d] rows, or a dict of columns as the family wants them.
         sample_weight: [n] counts: 2 is a row that was seen twice, and N is their sum. None: N = n.
         robust: the sandwich; holds p numbers per row, for one tile of rows.
         learn_weights: False where the proportions were not estimated.
@@ -117,10 +115,10 @@ def parameter_covariance(
     Source: Louis, J. R. Statist. Soc. B 44 (1982); White, Econometrica 50 (1982).
     """
     problem = Problem(x, sample_weight, learn_weights=learn_weights).checked()
-    here = Optimality(Oracle(problem), mixture)
+    here = Optimality(Objective.of(problem), mixture)
     spectrum = spectrum_at(here)
     inverse = spectrum.inverse()
     if robust:
         inverse = matmul(matmul(inverse, score_outer_product(here)), inverse)
-    total = x.shape[0] if problem.sample_weight is None else jnp.sum(problem.sample_weight)
+    total = problem.n_rows if problem.sample_weight is None else jnp.sum(problem.sample_weight)
     return ParameterCovariance(here, inverse / total, spectrum.absent, spectrum.condition_number)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from .._pytree import pytree
+from ..core.tree import pytree
 from .covariance import ParameterCovariance
 
 

@@ -6,15 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Float, Int, PRNGKeyArray, PyTree
 
-from .._numerics import matmul, safe_divide
-from .._pytree import replace
-from ..families import Gaussian
-from ..families.base import Family
-from ..mixture import Mixture
-from ..problem import Problem
-from .assigned import present_rows, start_from_plan
+from ..core.numerics import matmul, normalize, safe_divide, safe_log
+from ..core.tree import along, index, replace
+from ..engine import finite_rows, read
+from ..families import Description, describe
+from ..model import Mixture, Problem
 
 SAMPLE, SAMPLE_PER_COMPONENT = 8_192, 64
 """Rows that a start looks at, at most: more would not make it better, only slower."""
@@ -25,7 +23,7 @@ def kmeans_plus_plus(
     problem: Problem,
     *,
     n_components: int,
-    family: type[Family] = Gaussian,
+    family: Any = None,
     covariance: Any = None,
 ) -> Mixture:
     """Greedy k-means++ seeds; each row joins its nearest, and the components start from that.
@@ -38,15 +36,16 @@ def kmeans_plus_plus(
 
     Args:
         key: a typed PRNG key.
-        problem: rows [n, d] and their weights.
+        problem: rows and their weights.
         n_components: K.
-        family: the component family.
-        covariance: passed to the family; for `Gaussian` a structure's name, "full" by default.
+        family: a family, its name or its description; None is `Gaussian`.
+        covariance: the shorthand for `Gaussian.of(covariance)`: "full" by default.
 
     Source: Arthur and Vassilvitskii (2007), with greedy trials.
     """
     trials = _greedy_trials(n_components)
-    return _start(key, problem, n_components, family, covariance, _greedy_seeds, trials)
+    described = describe(family, covariance)
+    return _start(key, problem, n_components, described, _greedy_seeds, trials)
 
 
 def kmeans(
@@ -54,7 +53,7 @@ def kmeans(
     problem: Problem,
     *,
     n_components: int,
-    family: type[Family] = Gaussian,
+    family: Any = None,
     covariance: Any = None,
     rounds: int = 10,
 ) -> Mixture:
@@ -62,14 +61,15 @@ def kmeans(
 
     Args:
         key: a typed PRNG key.
-        problem: rows [n, d] and their weights.
+        problem: rows and their weights.
         n_components: K.
-        family: the component family.
-        covariance: passed to the family; for `Gaussian` a structure's name, "full" by default.
+        family: a family, its name or its description; None is `Gaussian`.
+        covariance: the shorthand for `Gaussian.of(covariance)`: "full" by default.
         rounds: how often each centre moves to the mean of the rows that are nearest to it.
     """
     trials = _greedy_trials(n_components)
-    return _start(key, problem, n_components, family, covariance, _greedy_seeds, trials, rounds)
+    described = describe(family, covariance)
+    return _start(key, problem, n_components, described, _greedy_seeds, trials, rounds)
 
 
 def random_rows(
@@ -77,33 +77,48 @@ def random_rows(
     problem: Problem,
     *,
     n_components: int,
-    family: type[Family] = Gaussian,
+    family: Any = None,
     covariance: Any = None,
 ) -> Mixture:
     """K distinct rows, drawn by weight, as centres; otherwise as `kmeans_plus_plus`."""
-    return _start(key, problem, n_components, family, covariance, _distinct_seeds, 1)
+    described = describe(family, covariance)
+    return _start(key, problem, n_components, described, _distinct_seeds, 1)
 
 
 def _start(
     key: PRNGKeyArray,
     problem: Problem,
     n_components: int,
-    family: type[Family],
-    covariance: Any,
+    family: Description,
     draw: Callable[[Array, Array, Array], Array],
     trials: int,
     rounds: int = 0,
 ) -> Mixture:
-    problem = problem.checked()
     # One draw of all numbers: each call to a generator would be compiled anew.
-    uniform = jax.random.uniform(key, (1 + n_components * trials,), problem.x.dtype)
+    uniform = jax.random.uniform(key, (1 + n_components * trials,), problem.dtype)
     x, row_weight = present_rows(_sample(uniform[0], problem, n_components))
-    mean = matmul(row_weight, x)
-    deviation = jnp.sqrt(matmul(row_weight, (x - mean) ** 2))
-    columns = safe_divide(x - mean, deviation).T
+    embedded = family.embed(x).astype(row_weight.dtype)
+    mean = matmul(row_weight, embedded)
+    deviation = jnp.sqrt(matmul(row_weight, (embedded - mean) ** 2))
+    columns = safe_divide(embedded - mean, deviation).T
     seeds = columns[:, draw(uniform[1:].reshape(-1, trials), columns, row_weight)].T
     centres = jax.lax.fori_loop(0, rounds, lambda _, c: _moved(c, columns, row_weight), seeds)
-    return start_from_plan(x, _nearest(centres, columns, row_weight).T, family, covariance)
+    return start_from_plan(x, _nearest(centres, columns, row_weight).T, family)
+
+
+def present_rows(problem: Problem) -> tuple[PyTree, Float[Array, " n"]]:
+    """Rows and weights with every row that is not finite taken out, so that a start is finite."""
+    rows = problem.checked().rows()
+    x = read(rows, rows.x, rows.weight)
+    readable = finite_rows(x) & jnp.isfinite(rows.weight)
+    x = jax.tree.map(lambda leaf: jnp.where(along(readable, leaf), leaf, 0), x)
+    return x, normalize(jnp.where(readable, rows.weight, 0))
+
+
+def start_from_plan(x: PyTree, plan: Float[Array, "n k"], family: Description) -> Mixture:
+    """Proportions and safe starting parameters for a plan of total mass 1."""
+    weights = normalize(jnp.sum(plan, axis=0))
+    return Mixture(safe_log(weights), family.initial(x, plan))
 
 
 def _nearest(
@@ -124,7 +139,7 @@ def _moved(centres: Array, columns: Array, row_weight: Array) -> Float[Array, "k
 
 def _sample(uniform: Float[Array, ""], problem: Problem, n_components: int) -> Problem:
     """Some rows, evenly spaced in the cumulative weight from a random first one."""
-    n, most = problem.x.shape[0], max(SAMPLE, SAMPLE_PER_COMPONENT * n_components)
+    n, most = problem.n_rows, max(SAMPLE, SAMPLE_PER_COMPONENT * n_components)
     if n <= most:
         return problem
     positions = (jnp.arange(most) + uniform) / most
@@ -133,7 +148,7 @@ def _sample(uniform: Float[Array, ""], problem: Problem, n_components: int) -> P
     else:
         cumulative = jnp.cumsum(problem.row_weight)
         drawn = jnp.searchsorted(cumulative, positions.astype(cumulative.dtype) * cumulative[-1])
-    x = jnp.asarray(problem.x)[jnp.minimum(drawn, n - 1)]
+    x = index(jax.tree.map(jnp.asarray, problem.x), jnp.minimum(drawn, n - 1))
     return replace(problem, x=x, sample_weight=None)
 
 

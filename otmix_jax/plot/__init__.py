@@ -1,5 +1,5 @@
 """Pictures with matplotlib (`pip install "otmix_jax[plot]"`)."""
 
-from .criterion import criterion as criterion
-from .history import history as history
-from .mixture import mixture as mixture
+from .criteria import criterion as criterion
+from .curves import history as history
+from .mixtures import mixture as mixture

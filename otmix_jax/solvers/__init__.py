@@ -1,9 +1,10 @@
 """Solvers: in which order to sweep and to move the proportions and the parameters."""
 
-from .base import Progress as Progress
-from .base import Solver as Solver
 from .em import EM as EM
 from .gradient import Gradient as Gradient
+from .loop import Limits as Limits
+from .loop import Progress as Progress
+from .loop import Solver as Solver
 from .squarem import Squarem as Squarem
 from .staged import Annealed as Annealed
 from .staged import BalancedStart as BalancedStart

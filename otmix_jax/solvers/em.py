@@ -1,108 +1,138 @@
 """Expectation-maximisation as the note has it: block-coordinate descent on transport."""
 
-import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Bool
+from jaxtyping import Int
 
-from .._numerics import all_finite, normalize, safe_log
-from .._pytree import pytree, replace
-from ..mixture import Mixture
-from ..oracle import Evaluation, Oracle
-from ..status import Status
-from .base import Progress, Solver, no_progress
+from ..core.numerics import all_finite, normalize, safe_log
+from ..core.status import Status
+from ..core.tree import pytree, replace, select
+from ..model import Evaluation, Mixture, Objective
+from .loop import Progress, Solver, no_progress
+
+HALVINGS = 12
+"""How often a step that raised the objective is halved before the run is called stalled."""
 
 
 @pytree
 class EMState:
-    """A mixture, its own plan (block 1, already done), and the account of the last step.
+    """The current mixture and its account.
 
-    Until the start is evaluated, `started` is false and the plan is blank.
+    Attributes:
+        current: the mixture.
+        progress: its value, and what the step to it won.
+        g: [k] its column potentials.
+        halvings: how often the step from it was halved.
     """
 
     current: Mixture
-    plan: Evaluation
     progress: Progress
-    started: Bool[Array, ""]
+    g: Array
+    halvings: Int[Array, ""]
 
 
 @pytree
 class EM(Solver):
     """Minimises over the plan, the proportions, the parameters, in this order, again and again.
 
-    One step is one sweep: blocks 2 and 3 use the plan of the current mixture, and the plan of the
-    new one gives its value, so `value` always belongs to the mixture it stands beside. The
-    objective never increases beyond rounding. With a `Balanced` coupling this is Sinkhorn-EM.
+    One step is one sweep: the plan of a mixture gives its value, and blocks 2 and 3 the next
+    candidate. The objective never increases beyond rounding: where a family's M-step is not exact
+    and a step raised it, half the step is tried. With a `Balanced` coupling this is Sinkhorn-EM.
 
     Source: Vayer and Lasalle, arXiv 2501.12005, section 3: the plan (3.2), the proportions, then
     the means (3.5) before the covariances (3.4), and (3.4) without its printed factor 1/n.
     """
 
-    def init(self, oracle: Oracle, mixture: Mixture) -> EMState:
-        """A blank plan.
+    def init(self, objective: Objective, mixture: Mixture) -> tuple[EMState, tuple, Progress]:
+        """See `Solver.init`.
 
         Raises:
             ValueError: at trace time, if proportions are to be learned under prescribed sizes.
         """
-        if oracle.problem.coupling.fixes_weights and oracle.problem.weights_are_learned:
+        learned = objective.learns_weights
+        if objective.coupling.fixes_weights and learned:
             raise ValueError(
                 "EM cannot learn the proportions under a Balanced coupling: the plan's sizes are "
                 "the proportions, so the blocks (plan, proportions) are stuck where they start. "
                 "Use SemiRelaxed() or Penalized(rho), or leave learn_weights=None."
             )
-        learned = oracle.problem.weights_are_learned
-        if learned and oracle.prior_on_weights and not oracle.is_likelihood:
+        prior_on_weights = objective.prior is not None and objective.prior.weights is not None
+        if learned and prior_on_weights and not objective.is_likelihood:
             raise ValueError(
                 "EM learns proportions under a Dirichlet prior only in maximum likelihood "
                 "(epsilon=None, SemiRelaxed()): use the Gradient solver"
             )
-        shapes = jax.eval_shape(oracle.evaluate, mixture)
-        blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        return EMState(mixture, blank, no_progress(mixture, blank.mass), jnp.asarray(False))
+        zeros = jnp.zeros_like(mixture.log_weights)
+        progress = no_progress(mixture, zeros)
+        state = EMState(mixture, progress, zeros, jnp.zeros((), jnp.int32))
+        return state, (mixture, zeros), progress
 
-    def step(self, oracle: Oracle, state: EMState) -> EMState:
-        """Proportions, parameters, then the plan of the new mixture."""
-        return self.move(oracle, state, self.proposal(oracle, state))
+    def update(
+        self, objective: Objective, state: EMState, candidate: tuple, evaluation: Evaluation
+    ) -> tuple[EMState, tuple, Progress]:
+        """The candidate becomes current, and blocks 2 and 3 say where its step goes."""
+        mixture, _ = candidate
+        new = self.accept(objective, state, mixture, evaluation)
+        following = self.proposal(objective, mixture, evaluation)
+        if not mixture.components.exact_m_step:
+            rise = new.progress.objective > state.progress.objective + _rounding(
+                new.progress.objective
+            )
+            shorter = state.current.constrain(_half(mixture.unconstrained(state.current)))
+            tried = replace(state, halvings=state.halvings + 1)
+            stalled = jnp.where(
+                tried.halvings > HALVINGS, int(Status.STALLED), state.progress.status
+            )
+            tried = replace(tried, progress=replace(tried.progress, status=stalled))
+            new, following = select(rise, (tried, shorter), (new, following))
+        return new, (following, new.g), new.progress
 
-    def move(self, oracle: Oracle, state: EMState, new: Mixture) -> EMState:
-        """The state at `new`, but at the start while that is not evaluated yet."""
-        mixture, before, started = state.current, state.progress, state.started
-        new = optax.tree.where(started, new, mixture)
-        plan = oracle.evaluate(new, start=state.plan.g)
-        objective = plan.value + oracle.penalty(new)
-        sound = all_finite((plan.statistics, plan.g)) & jnp.isfinite(objective)
-        sound &= all_finite(new.components) | ~started
-        decrease = _decrease(before.objective, objective, mixture, new)
+    def accept(
+        self, objective: Objective, state: EMState, mixture: Mixture, evaluation: Evaluation
+    ) -> EMState:
+        """The state at a mixture; the old one, and why, if it is no regular mixture."""
+        before, first = state.progress, jnp.isinf(state.progress.objective)
+        total = evaluation.value + objective.penalty(mixture)
+        sound = all_finite((evaluation.statistics, evaluation.g)) & jnp.isfinite(total)
+        # An absent component of the start may hold anything; one that a step made may not.
+        sound &= all_finite(mixture.components) | first
+        decrease = _decrease(before.objective, total, state.current, mixture)
         after = Progress(
-            plan.value,
-            objective,
-            jnp.where(started, decrease, before.decrease),
-            plan.mass,
-            jnp.where(sound, before.status, Status.NON_FINITE.code),
+            evaluation.value,
+            total,
+            jnp.where(first, jnp.inf, decrease),
+            evaluation.mass,
+            jnp.where(sound, before.status, int(Status.NON_FINITE)).astype(jnp.int32),
         )
-        failed = replace(before, status=jnp.full_like(before.status, Status.COLLAPSED.code))
-        yes = jnp.ones_like(started)
-        return optax.tree.where(
-            sound | ~started, EMState(new, plan, after, yes), replace(state, progress=failed)
-        )
+        collapsed = jnp.full_like(before.status, int(Status.COLLAPSED))
+        failed = replace(state, progress=replace(before, status=collapsed))
+        taken = EMState(mixture, after, evaluation.g, jnp.zeros_like(state.halvings))
+        return select(sound | first, taken, failed)
 
-    def proposal(self, oracle: Oracle, state: EMState) -> Mixture:
-        """Blocks 2 and 3, for the plan at hand: where the next step goes."""
-        mixture, plan = state.current, state.plan
-        components = mixture.components.maximize(plan.statistics, plan.mass, oracle.problem.prior)
-        if not oracle.problem.weights_are_learned:
+    def proposal(self, objective: Objective, mixture: Mixture, evaluation: Evaluation) -> Mixture:
+        """Blocks 2 and 3, for the plan at hand: where the step goes."""
+        components = mixture.components.maximize(
+            evaluation.statistics, evaluation.mass, objective.prior
+        )
+        if not objective.learns_weights:
             return Mixture(mixture.log_weights, components)
-        return Mixture(safe_log(normalize(oracle.proportions(plan.mass))), components)
+        proportions = normalize(objective.proportions(evaluation.mass))
+        return Mixture(safe_log(proportions), components)
 
     def mixture(self, state: EMState) -> Mixture:
         """The current mixture."""
         return state.current
 
-    def progress(self, state: EMState) -> Progress:
-        """The objective's decrease in the last step."""
-        return state.progress
+
+def _half(coordinates: dict) -> dict:
+    flat, unravel = ravel_pytree(coordinates)
+    return unravel(0.5 * flat)
+
+
+def _rounding(total: Array) -> Array:
+    """What a difference of objectives may be off by."""
+    return 4 * jnp.finfo(total.dtype).eps * jnp.maximum(1, jnp.abs(total))
 
 
 def _decrease(before: Array, after: Array, old: Mixture, new: Mixture) -> Array:
@@ -112,7 +142,6 @@ def _decrease(before: Array, after: Array, old: Mixture, new: Mixture) -> Array:
     factor, and the square of a step keeps the digits that a difference of objectives loses.
     """
     difference = before - after
-    rounding = 4 * jnp.finfo(after.dtype).eps * jnp.maximum(1, jnp.abs(after))
     # About the new mixture, whose factors the pass inverts anyway.
     half_square = 0.5 * jnp.sum(ravel_pytree(old.unconstrained(new))[0] ** 2)
-    return jnp.where(jnp.abs(difference) > rounding, difference, half_square)
+    return jnp.where(jnp.abs(difference) > _rounding(after), difference, half_square)

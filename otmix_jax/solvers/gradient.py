@@ -7,30 +7,42 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Bool, PyTree
+from jaxtyping import PyTree
 
-from .._numerics import all_finite
-from .._pytree import pytree, replace, static
-from ..mixture import Mixture
-from ..oracle import Oracle
-from ..status import Status
-from .base import Progress, Solver, no_progress
+from ..core.numerics import all_finite
+from ..core.status import Status
+from ..core.tree import pytree, replace, select, static
+from ..model import Mixture, Objective
+from .loop import Progress, Solver, no_progress
+
+
+@pytree
+class Slope:
+    """What a gradient method asks: value, objective, and the objective's gradient."""
+
+    value: Array
+    objective: Array
+    gradient: PyTree
 
 
 @pytree
 class GradientState:
-    """Coordinates about the start, their gradient, the optimiser's state, and the account."""
+    """Coordinates about the start, the optimiser's state, and the account."""
 
     origin: Mixture
     coordinates: PyTree
-    gradient: PyTree
     optimizer_state: Any
     progress: Progress
-    started: Bool[Array, ""]
 
 
-def _squared_norm(tree: PyTree) -> Array:
-    return jnp.sum(ravel_pytree(tree)[0] ** 2)
+def _slope(objective: Objective, origin: Mixture, coordinates: PyTree) -> Slope:
+    def loss(z: PyTree) -> tuple[Array, Array]:
+        mixture = _constrain(objective, origin, z)
+        value = objective.value(mixture)
+        return value + objective.penalty(mixture), value
+
+    (total, value), gradient = jax.value_and_grad(loss, has_aux=True)(coordinates)
+    return Slope(value, total, gradient)
 
 
 @pytree
@@ -51,65 +63,50 @@ class Gradient(Solver):
     """
 
     optimizer: optax.GradientTransformation = static()
+    question = staticmethod(_slope)
 
-    def _evaluate(
-        self, oracle: Oracle, origin: Mixture, coordinates: PyTree
-    ) -> tuple[Progress, PyTree]:
-        def objective(z: PyTree) -> tuple[Array, Array]:
-            mixture = _constrain(oracle, origin, z)
-            value = oracle.value(mixture)
-            return value + oracle.penalty(mixture), value
-
-        (total, value), gradient = jax.value_and_grad(objective, has_aux=True)(coordinates)
-        healthy = jnp.isfinite(total) & all_finite((coordinates, gradient))
-        status = jnp.where(healthy, Status.CONVERGED.code, Status.NON_FINITE.code)
-        return Progress(value, total, 0.5 * _squared_norm(gradient), None, status), gradient
-
-    def init(self, oracle: Oracle, mixture: Mixture) -> GradientState:
+    def init(self, objective: Objective, mixture: Mixture) -> tuple[GradientState, tuple, Progress]:
         """The origin of the coordinates is the start."""
+        del objective
         zeros = jax.tree.map(jnp.zeros_like, mixture.unconstrained(mixture))
-        # No optimiser divides by the norm of this one; its step is not taken.
-        blank = jax.tree.map(jnp.ones_like, zeros)
-        progress, begin = no_progress(mixture, None), self.optimizer.init(zeros)
-        return GradientState(mixture, zeros, blank, begin, progress, jnp.asarray(False))
+        progress = no_progress(mixture, None)
+        state = GradientState(mixture, zeros, self.optimizer.init(zeros), progress)
+        return state, (mixture, zeros), progress
 
-    def step(self, oracle: Oracle, state: GradientState) -> GradientState:
-        """One update of the optimiser, and the gradient where it leads."""
-        coordinates, optimizer_state = jax.lax.cond(
-            state.started,
-            lambda: self._update(oracle, state),
-            lambda: (state.coordinates, state.optimizer_state),
+    def update(
+        self, objective: Objective, state: GradientState, candidate: tuple, evaluation: Slope
+    ) -> tuple[GradientState, tuple, Progress]:
+        """The candidate becomes current, and the optimiser says where to look next."""
+        origin, coordinates = candidate
+        healthy = jnp.isfinite(evaluation.objective)
+        healthy &= all_finite((coordinates, evaluation.gradient))
+        status = jnp.where(healthy, int(Status.CONVERGED), int(Status.NON_FINITE))
+        squared = jnp.sum(ravel_pytree(evaluation.gradient)[0] ** 2)
+        progress = Progress(
+            evaluation.value, evaluation.objective, 0.5 * squared, None, status.astype(jnp.int32)
         )
-        progress, gradient = self._evaluate(oracle, state.origin, coordinates)
-        yes = jnp.ones_like(state.started)
-        new = GradientState(state.origin, coordinates, gradient, optimizer_state, progress, yes)
-        kept = replace(state, progress=replace(state.progress, status=progress.status))
-        taken = (progress.status == Status.CONVERGED.code) | ~state.started
-        return optax.tree.where(taken, new, kept)
-
-    def _update(self, oracle: Oracle, state: GradientState) -> tuple[PyTree, Any]:
         optimizer = optax.with_extra_args_support(self.optimizer)
         updates, optimizer_state = optimizer.update(
-            state.gradient,
+            evaluation.gradient,
             state.optimizer_state,
-            state.coordinates,
-            value=state.progress.objective,
-            grad=state.gradient,
-            value_fn=lambda z: oracle.objective(_constrain(oracle, state.origin, z)),
+            coordinates,
+            value=evaluation.objective,
+            grad=evaluation.gradient,
+            value_fn=lambda z: objective.loss(_constrain(objective, origin, z)),
         )
-        return optax.apply_updates(state.coordinates, updates), optimizer_state
+        taken = GradientState(origin, coordinates, optimizer_state, progress)
+        kept = replace(state, progress=replace(state.progress, status=progress.status))
+        first = jnp.isinf(state.progress.objective)
+        state = select(healthy | first, taken, kept)
+        return state, (origin, optax.apply_updates(coordinates, updates)), state.progress
 
     def mixture(self, state: GradientState) -> Mixture:
         """The mixture at the coordinates."""
         return state.origin.constrain(state.coordinates)
 
-    def progress(self, state: GradientState) -> Progress:
-        """Half the squared gradient norm, as the estimated decrease."""
-        return state.progress
 
-
-def _constrain(oracle: Oracle, origin: Mixture, z: PyTree) -> Mixture:
+def _constrain(objective: Objective, origin: Mixture, z: PyTree) -> Mixture:
     """The mixture at coordinates; proportions that are not learned do not feel the gradient."""
-    if not oracle.problem.weights_are_learned:
+    if not objective.learns_weights:
         z = {**z, "log_weights": jax.lax.stop_gradient(z["log_weights"])}
     return origin.constrain(z)

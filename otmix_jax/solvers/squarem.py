@@ -1,19 +1,19 @@
 """EM with squared extrapolation: the same optimum in fewer passes over the rows."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Bool, Float
 
-from .._numerics import safe_divide
-from .._pytree import pytree, replace
-from ..mixture import Mixture
-from ..oracle import Oracle
-from ..status import Status
-from .base import Progress, Solver
+from ..core.numerics import safe_divide
+from ..core.status import Status
+from ..core.tree import pytree, replace, select
+from ..model import Mixture, Objective
 from .em import EM, EMState
+from .loop import Progress, Solver
 
 STRETCH = 4
 """By how much leaps may grow when one of full length served, and shrink when one did not."""
@@ -21,18 +21,20 @@ STRETCH = 4
 
 @pytree
 class SquaremState:
-    """EM's state, the mixture before its last step, and the leap from the two.
+    """EM's state, and the leap that is being tried.
 
     Attributes:
-        em: the current mixture and its plan.
-        before: the mixture before it.
-        due: whether the next step is a leap.
+        em: the current mixture.
+        next: where EM's step goes from it, should the leap fail.
+        leaping: whether the candidate is a leap.
+        length: the leap's length.
         longest: the length that a leap may have, adapted to what lowered the objective.
     """
 
     em: EMState
-    before: Mixture
-    due: Bool[Array, ""]
+    next: Mixture
+    leaping: Bool[Array, ""]
+    length: Float[Array, ""]
     longest: Float[Array, ""]
 
 
@@ -54,38 +56,48 @@ class Squarem(Solver):
 
     inner: EM = EM()
 
-    def init(self, oracle: Oracle, mixture: Mixture) -> SquaremState:
+    def init(self, objective: Objective, mixture: Mixture) -> tuple[SquaremState, tuple, Progress]:
         """EM's; no leap is due."""
-        longest = jnp.full_like(mixture.log_weights[0], STRETCH)
-        return SquaremState(self.inner.init(oracle, mixture), mixture, jnp.asarray(False), longest)
-
-    def step(self, oracle: Oracle, state: SquaremState) -> SquaremState:
-        """A step of EM, or the leap that is due."""
-        em, due = state.em, state.due
-        next_ = self.inner.proposal(oracle, em)
-        leap, length = _leap(state.before, em.current, next_, state.longest)
-        new = self.inner.move(oracle, em, optax.tree.where(due, leap, next_))
-        healthy = new.progress.status == Status.CONVERGED.code
-        lower = healthy & (new.progress.objective <= em.progress.objective)
-        # The account of a leap: its values, and what the step of EM before it won.
-        landed = replace(new, progress=replace(new.progress, decrease=em.progress.decrease))
-        after_leap = optax.tree.where(lower, landed, em)
-        longest = jnp.where(length < state.longest, state.longest, STRETCH * length)
-        longest = jnp.where(lower, longest, jnp.fmax(length / STRETCH, 1))  # 1 for NaN
-        return SquaremState(
-            optax.tree.where(due, after_leap, new),
-            em.current,
-            ~due & em.started,
-            jnp.where(due, longest, state.longest),
+        em, candidate, progress = self.inner.init(objective, mixture)
+        one = jnp.ones_like(mixture.log_weights[0])
+        return (
+            SquaremState(em, mixture, jnp.asarray(False), one, STRETCH * one),
+            candidate,
+            progress,
         )
+
+    def update(
+        self, objective: Objective, state: SquaremState, candidate: tuple, evaluation: Any
+    ) -> tuple[SquaremState, tuple, Progress]:
+        """After a step of EM comes a leap, after a leap the step of EM from where it led."""
+        stepped, (following, _), _ = self.inner.update(objective, state.em, candidate, evaluation)
+        landed, here = self._landed(objective, state, candidate[0], evaluation)
+        lower = landed.progress.objective <= state.em.progress.objective
+        lower &= landed.progress.status == int(Status.CONVERGED)
+        after_leap = select(lower, (landed, here), (state.em, state.next))
+        em, next_ = select(state.leaping, after_leap, (stepped, following))
+        longest = jnp.where(state.length < state.longest, state.longest, STRETCH * state.length)
+        longest = jnp.where(lower, longest, jnp.fmax(state.length / STRETCH, 1))  # 1 for NaN
+        longest = jnp.where(state.leaping, longest, state.longest)
+        leap, length = _leap(state.em.current, em.current, next_, longest)
+        due = ~state.leaping & jnp.isfinite(state.em.progress.objective)
+        new = SquaremState(em, next_, due, length, longest)
+        return new, (select(due, leap, next_), em.g), em.progress
+
+    def _landed(
+        self, objective: Objective, state: SquaremState, leap: Mixture, evaluation: Any
+    ) -> tuple[EMState, Mixture]:
+        """A leap that is taken, and EM's step from there.
+
+        Its account: the leap's values, and what the step of EM before it won.
+        """
+        em = self.inner.accept(objective, state.em, leap, evaluation)
+        em = replace(em, progress=replace(em.progress, decrease=state.em.progress.decrease))
+        return em, self.inner.proposal(objective, leap, evaluation)
 
     def mixture(self, state: SquaremState) -> Mixture:
         """The current mixture."""
-        return self.inner.mixture(state.em)
-
-    def progress(self, state: SquaremState) -> Progress:
-        """That of EM; the decrease is that of the last step of EM."""
-        return self.inner.progress(state.em)
+        return state.em.current
 
 
 def _leap(first: Mixture, second: Mixture, third: Mixture, longest: Array) -> tuple[Mixture, Array]:

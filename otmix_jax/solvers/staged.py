@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from .._pytree import pytree, replace, static
-from ..mixture import Mixture
-from ..oracle import Oracle
+from ..core.tree import pytree, replace, static
+from ..model import Mixture, Objective
 from ..transport.couplings import Balanced
-from .base import Progress, Solver
 from .em import EM
+from .loop import Progress, Solver
 
 
 class Staged(Solver):
@@ -22,44 +21,58 @@ class Staged(Solver):
     They are part of the start: they count in no `n_steps`, and the history begins after them.
     """
 
-    inner: Solver
+    inner: Any
     steps: int
 
     @abc.abstractmethod
-    def early(self, oracle: Oracle, count: Array) -> Oracle:
+    def early(self, objective: Objective, count: Array) -> Objective:
         """The problem of early step number `count`, counted from 0."""
 
     def begin(self, mixture: Mixture) -> Mixture:
         """The start of the early steps."""
         return mixture
 
-    def init(self, oracle: Oracle, mixture: Mixture) -> Any:
-        """The early steps, then the inner solver's start on the real problem."""
-        if self.steps == 0:
-            return self.inner.init(oracle, mixture)
-
-        def body(count: Array, state: Any) -> Any:
-            # A step moves by the plan at hand, and makes the next one; the first makes the first.
-            return self.inner.step(self.early(oracle, jnp.minimum(count, self.steps - 1)), state)
-
-        first = self.inner.init(self.early(oracle, jnp.asarray(0)), self.begin(mixture))
-        last = jax.lax.fori_loop(0, self.steps + 1, body, first)
-        reached = self.inner.mixture(last)
-        if not oracle.problem.weights_are_learned:
-            reached = replace(reached, log_weights=mixture.log_weights)
-        return self.inner.init(oracle, reached)
-
-    def step(self, oracle: Oracle, state: Any) -> Any:
+    @property
+    def question(self) -> Callable[..., Any]:  # type: ignore[override]
         """The inner solver's."""
-        return self.inner.step(oracle, state)
+        return self.inner.question
+
+    @property
+    def ending(self) -> Callable[[Mixture], Array]:  # type: ignore[override]
+        """The inner solver's."""
+        return self.inner.ending
+
+    def init(self, objective: Objective, mixture: Mixture) -> tuple[Any, tuple, Progress]:
+        """The early steps, then the inner solver's start on the real problem.
+
+        In `init`, so that under `vmap` the steps after them cost nothing more.
+        """
+        if self.steps == 0:
+            return self.inner.init(objective, mixture)
+
+        def body(count: Array, carry: tuple[Any, tuple]) -> tuple[Any, tuple]:
+            state, candidate = carry
+            early = self.early(objective, jnp.minimum(count, self.steps - 1))
+            evaluation = self.inner.question(early, *candidate)
+            return self.inner.update(early, state, candidate, evaluation)[:2]
+
+        first = self.inner.init(self.early(objective, jnp.asarray(0)), self.begin(mixture))
+        # The first evaluation is that of the start, and no step.
+        state, _ = jax.lax.fori_loop(0, self.steps + 1, body, first[:2])
+        reached = self.inner.mixture(state)
+        if not objective.learns_weights:
+            reached = replace(reached, log_weights=mixture.log_weights)
+        return self.inner.init(objective, reached)
+
+    def update(
+        self, objective: Objective, state: Any, candidate: tuple, evaluation: Any
+    ) -> tuple[Any, tuple, Progress]:
+        """The inner solver's."""
+        return self.inner.update(objective, state, candidate, evaluation)
 
     def mixture(self, state: Any) -> Mixture:
         """The inner solver's."""
         return self.inner.mixture(state)
-
-    def progress(self, state: Any) -> Progress:
-        """The inner solver's."""
-        return self.inner.progress(state)
 
 
 @pytree
@@ -79,11 +92,10 @@ class Annealed(Staged):
     schedule: Callable[[Array], Array | float] = static()
     steps: int = static(default=50)
 
-    def early(self, oracle: Oracle, count: Array) -> Oracle:
+    def early(self, objective: Objective, count: Array) -> Objective:
         """The problem at the schedule's epsilon."""
-        dtype = jnp.asarray(oracle.problem.x).dtype
-        epsilon = jnp.asarray(self.schedule(count), dtype)
-        return replace(oracle, problem=replace(oracle.problem, epsilon=epsilon))
+        dtype = objective.rows.weight.dtype
+        return replace(objective, epsilon=jnp.asarray(self.schedule(count), dtype))
 
 
 @pytree
@@ -101,11 +113,10 @@ class BalancedStart(Staged):
     inner: Solver = EM()
     steps: int = static(default=20)
 
-    def early(self, oracle: Oracle, count: Array) -> Oracle:
+    def early(self, objective: Objective, count: Array) -> Objective:
         """The balanced problem, proportions fixed."""
         del count
-        problem = replace(oracle.problem, coupling=Balanced(), learn_weights=False)
-        return replace(oracle, problem=problem)
+        return replace(objective, coupling=Balanced(), learns_weights=False)
 
     def begin(self, mixture: Mixture) -> Mixture:
         """Equal proportions for the components that are present."""

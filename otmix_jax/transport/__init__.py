@@ -1,15 +1,12 @@
-"""Entropic transport between rows and components: couplings, plans, values, certificates."""
+"""Entropic transport between rows and columns: couplings, plans, values. It knows no mixture."""
 
-from .._rows import kl_divergence as kl_divergence
-from .._rows import row_softmax as row_softmax
+from ..core.numerics import kl_divergence as kl_divergence
+from ..core.numerics import row_softmax as row_softmax
 from . import couplings as couplings
-from .certificate import Certificate as Certificate
-from .certificate import certificate as certificate
-from .certificate import proportions_rate as proportions_rate
-from .plan import Plan as Plan
-from .plan import plan as plan
-from .potential import Inner as Inner
-from .potential import Potential as Potential
+from .newton import Inner as Inner
+from .newton import Potential as Potential
+from .newton import proportions_rate as proportions_rate
+from .plans import Plan as Plan
 from .values import coupled_value as coupled_value
 from .values import entropic_ot_value as entropic_ot_value
 from .values import potential as potential

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from .._numerics import logsumexp, normalize, safe_log
-from .._pytree import pytree
-from .._typing import AnyArray
+from ..core.numerics import logsumexp, normalize, safe_log
+from ..core.tree import pytree
+from ..core.typing import AnyArray
 
 
 class Coupling(abc.ABC):

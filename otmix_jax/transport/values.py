@@ -1,48 +1,44 @@
 """Values of transport problems given by a cost matrix: for teachers, tests and other models."""
 
-import jax
+from typing import Any
+
 import jax.numpy as jnp
 from jax import Array
+from jax.tree_util import Partial
 from jaxtyping import Float
 
-from .._numerics import normalize, safe_log
-from .._pytree import pytree
-from .._rows import kl_divergence, row_softmax
-from .._typing import AnyArray
-from ..engine.kernels.base import dual_sweep
-from ..engine.sweep import Columns, DualSweep
+from ..core.numerics import kl_divergence, normalize, safe_log
+from ..core.tree import pytree
+from ..core.typing import AnyArray
+from ..engine import Columns, Rows
 from .couplings import Balanced, Coupling, SemiRelaxed
-from .potential import DualProblem, Inner, Potential, attach, solve_potential
+from .newton import Inner, Potential
+from .plans import Plan
 
 
 @pytree
-class CostProblem(DualProblem):
-    """A cost matrix [n, k] with row weights [n] and a coupling."""
+class CostMatrix:
+    """Components whose cost is the row itself: a transport problem without a mixture."""
 
-    cost: Array
-    row_weight: Array
-    columns: Columns
-    coupling: Coupling
+    def cost(self, x: Float[Array, "n k"]) -> Float[Array, "n k"]:
+        """The rows."""
+        return x
 
-    def sweep(self, columns: Columns) -> DualSweep:
-        """See `DualProblem.sweep`."""
-        f, conditional = row_softmax(
-            self.cost, columns.log_weights, columns.potentials, columns.epsilon
-        )
-        return dual_sweep(f, conditional, self.row_weight)
+    def prepared_cost(self) -> Any:
+        """The same, to call."""
+        return Partial(CostMatrix.cost, self)
 
 
-def _problem(
+def _plan(
     cost: AnyArray,
     row_weight: AnyArray,
     weights: AnyArray,
     coupling: Coupling,
-    epsilon: Array | float,
-) -> CostProblem:
-    cost = jnp.asarray(cost)
+    epsilon: Array | float | None,
+) -> Plan:
     log_weights = coupling.reference(safe_log(normalize(jnp.asarray(weights))))
-    columns = Columns(log_weights, None, epsilon)
-    return CostProblem(cost, normalize(jnp.asarray(row_weight)), columns, coupling)
+    rows = Rows(jnp.asarray(cost), normalize(jnp.asarray(row_weight)))
+    return Plan(rows, CostMatrix(), Columns(log_weights, None, epsilon), coupling)
 
 
 def potential(
@@ -64,12 +60,8 @@ def potential(
         epsilon: entropy, > 0.
         inner: Newton (the default) or Sinkhorn steps.
     """
-    problem = _problem(cost, row_weight, weights, coupling, epsilon)
-    zeros = jnp.zeros_like(problem.columns.log_weights)
-    if coupling.free:
-        return Potential(zeros, jnp.zeros((), zeros.dtype), jnp.zeros((), jnp.int32))
-    found = solve_potential(*jax.lax.stop_gradient((problem, zeros)), inner)
-    return Potential(attach(problem, found.g), found.residual, found.n_sweeps)
+    plan = _plan(cost, row_weight, weights, coupling, epsilon).solve(inner=inner)
+    return plan.potential  # type: ignore[return-value]
 
 
 def coupled_value(
@@ -87,8 +79,8 @@ def coupled_value(
 
     Source: Vayer and Lasalle, arXiv 2501.12005, eq. (2.7) for the two ends.
     """
-    problem = _problem(cost, row_weight, weights, coupling, epsilon)
-    return problem.value(potential(cost, row_weight, weights, coupling, epsilon).g)
+    plan = _plan(cost, row_weight, weights, coupling, epsilon)
+    return plan.dual(None if coupling.free else plan.g)
 
 
 def semi_relaxed_value(

@@ -1,0 +1,138 @@
+"""The default statistics and M-step of a family: one guarded Newton step on the expected cost.
+
+The expected cost sum_i P_ij C_ij(theta_j) is a sum over rows, and so are its gradient and Hessian
+in a component's coordinates. At the current parameters its gradient is that of the likelihood, so
+the step has EM's fixed points and, near them, its rate.
+
+Source: Lange (1995), J. R. Statist. Soc. B 57, A gradient algorithm locally equivalent to EM.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Float, PyTree
+
+from ..core.numerics import einsum
+from ..core.tree import pytree
+from ..core.triangular import inverse_triangle, regular_cholesky
+from .coordinates import NESTED, REAL, learned
+
+DAMPING = (0.0, 1e-6, 1e-4, 1e-2, 0.1, 1.0, 10.0, 100.0)
+"""Multiples of the mean curvature that may be added to make the Hessian positive definite."""
+LONGEST = 2.0
+"""The largest step in a coordinate without units: a factor of e^2."""
+
+
+@pytree
+class Slopes:
+    """Derivatives of the expected cost at the current parameters: additive in rows.
+
+    Attributes:
+        gradient: [b, p] in the coordinates of each block: a component, or all where they share.
+        hessian: [b, p, p]
+    """
+
+    gradient: Array
+    hessian: Array
+
+
+def _separate(instance: Any) -> bool:
+    """Whether no parameter is shared by components."""
+    return all(
+        not field.metadata["shared"]
+        and (field.metadata["domain"] is not NESTED or _separate(getattr(instance, field.name)))
+        for field in learned(instance)
+    )
+
+
+def _blocks(family: Any) -> tuple[Float[Array, "b p"], Any]:
+    """Zeros of the coordinates, a row for each component if they are separate; and the way back."""
+    tree = jax.tree.map(jnp.zeros_like, family.unconstrained(family))
+    leaves, structure = jax.tree.flatten(tree)
+    if not _separate(family):
+        flat, unravel = ravel_pytree(tree)
+        return flat[None], lambda z: unravel(z[0])
+    k = family.n_components
+    widths = np.cumsum([leaf.size // k for leaf in leaves])
+
+    def back(z: Float[Array, "k p"]) -> PyTree:
+        parts = jnp.split(z, widths[:-1], axis=1)
+        shaped = [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+        return jax.tree.unflatten(structure, shaped)
+
+    return jnp.concatenate([leaf.reshape(k, -1) for leaf in leaves], axis=1), back
+
+
+def statistics(family: Any, x: PyTree, plan: Float[Array, "n k"]) -> Slopes:
+    """Gradient and Hessian of the expected cost; p Hessian-vector products."""
+    zeros, back = _blocks(family)
+
+    def gradient(z: Array) -> Array:
+        def expected(z: Array) -> Array:
+            cost = family.constrain(back(z)).cost(x)
+            # A row that a component cannot hold costs infinity, and has no share in it.
+            return jnp.sum(jnp.where(plan > 0, plan * jnp.where(plan > 0, cost, 0), 0))
+
+        return jax.grad(expected)(z)
+
+    def product(probe: Array) -> Array:
+        # One probe for all blocks: no component's cost depends on another's parameters.
+        return jax.jvp(gradient, (zeros,), (jnp.broadcast_to(probe, zeros.shape),))[1]
+
+    probes = jnp.eye(zeros.shape[1], dtype=zeros.dtype)
+    return Slopes(gradient(zeros), jax.vmap(product, out_axes=-1)(probes))
+
+
+def maximize(family: Any, slopes: Slopes, mass: Float[Array, " k"], held: frozenset[str]) -> Any:
+    """A Newton step on the fields that are not held, if need be damped and shortened."""
+    zeros, back = _blocks(family)
+    blocks = zeros.shape[0]
+    weight = mass[:, None] if blocks > 1 or len(mass) == 1 else jnp.sum(mass)[None, None]
+    weight = jnp.where(weight > 0, weight, 1)
+    free = _mask(family, [f.name for f in learned(family) if f.name not in held], zeros)
+    unitless = _mask(
+        family, [f.name for f in learned(family) if f.metadata["domain"] is not REAL], zeros
+    )
+    both = free[:, :, None] & free[:, None, :]
+    identity = jnp.eye(zeros.shape[1], dtype=zeros.dtype)
+    hessian = jnp.where(both, slopes.hessian / weight[..., None], identity)
+    hessian = 0.5 * (hessian + jnp.swapaxes(hessian, 1, 2))
+    step = -_solve(hessian, jnp.where(free, slopes.gradient / weight, 0))
+    longest = jnp.max(jnp.where(unitless, jnp.abs(step), 0), axis=1, keepdims=True)
+    step = step * jnp.minimum(1, LONGEST / jnp.maximum(longest, LONGEST))
+    return family.constrain(back(jnp.where(free, step, 0)))
+
+
+def _mask(family: Any, names: list[str], zeros: Float[Array, "b p"]) -> Array:
+    """[b, p] whether a coordinate belongs to one of these fields."""
+    tree = family.unconstrained(family)
+    marked = {
+        name: jax.tree.map(lambda leaf, on=name in names: jnp.full_like(leaf, on), part)
+        for name, part in tree.items()
+    }
+    if zeros.shape[0] == 1:
+        return ravel_pytree(marked)[0][None] > 0
+    leaves = [leaf.reshape(zeros.shape[0], -1) for leaf in jax.tree.leaves(marked)]
+    return jnp.concatenate(leaves, axis=1) > 0
+
+
+def _solve(hessian: Float[Array, "b p p"], right: Float[Array, "b p"]) -> Float[Array, "b p"]:
+    """H^-1 right, H made positive definite by the smallest damping that does.
+
+    Cholesky of all dampings side by side, not eigenvalues: LAPACK batched under a thread pool of
+    few cores can block itself (see `core.triangular`).
+    """
+    p = hessian.shape[-1]
+    size = jnp.mean(jnp.abs(jnp.diagonal(hessian, axis1=-2, axis2=-1)), axis=-1)
+    size = jnp.where(size > 0, size, 1)[:, None, None] * jnp.eye(p, dtype=hessian.dtype)
+    damping = jnp.asarray(DAMPING, hessian.dtype)[:, None, None, None]
+    factor = regular_cholesky(hessian + damping * size)
+    definite = jnp.all(jnp.isfinite(factor), axis=(-2, -1))
+    first = jnp.argmax(definite, axis=0)
+    chosen = jnp.take_along_axis(factor, first[None, :, None, None], axis=0)[0]
+    inverse = inverse_triangle(chosen)
+    return einsum("bji,bjk,bk->bi", inverse, inverse, right)

@@ -1,0 +1,188 @@
+"""Products over parts of a row: columns of different kinds, independent given the component."""
+
+from collections.abc import Hashable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Int, PRNGKeyArray, PyTree
+
+from ..core.tree import pytree, replace
+from ..priors import Prior
+from .coordinates import Frame, Parts
+from .family import Description, Family, as_columns, describe
+
+
+def _table(x: PyTree) -> PyTree:
+    """A single column as a table of one."""
+    return x[:, None] if getattr(x, "ndim", 0) == 1 else x
+
+
+@pytree
+class Product(Family):
+    """K components, each a product of one law for each part of the rows, which are a dict.
+
+    Attributes:
+        parts: a family by name, all of K components.
+
+    Example:
+        >>> import numpy as np, otmix_jax as om
+        >>> rng = np.random.default_rng(0)
+        >>> low = np.arange(200) < 80
+        >>> size, visits = rng.normal(np.where(low, 0, 4)), rng.poisson(np.where(low, 2, 9))
+        >>> rows = {"size": size, "visits": visits}
+        >>> family = om.families.Product.of(size="gaussian", visits="poisson")
+        >>> om.fit(rows, 2, family=family, key=0).mixture.weights.round(1).tolist()
+        [0.6, 0.4]
+    """
+
+    parts: dict[str, Any]
+    priors = frozenset({"parts"})
+    table = False
+
+    @classmethod
+    def of(cls, **parts: Hashable) -> Description:
+        """A product over named parts: each a family's name, class or description."""
+        described = tuple((name, describe(part)) for name, part in sorted(parts.items()))
+        return Description(cls, (("parts", described),))
+
+    def described(self) -> Description:
+        """See `Family.described`."""
+        parts = tuple((name, part.described()) for name, part in sorted(self.parts.items()))
+        return Description(type(self), (("parts", parts),))
+
+    @property
+    def exact_m_step(self) -> bool:  # type: ignore[override]
+        """Whether that of every part is."""
+        return all(part.exact_m_step for part in self.parts.values())
+
+    @property
+    def n_components(self) -> int:
+        """K."""
+        return next(iter(self.parts.values())).n_components
+
+    @property
+    def n_parameters(self) -> int:
+        """The parts' together."""
+        return sum(part.n_parameters for part in self.parts.values())
+
+    def cost(self, x: dict[str, PyTree]) -> Float[Array, "n k"]:
+        """The parts' sum."""
+        return sum(part.cost(_table(x[name])) for name, part in self.parts.items())  # type: ignore[return-value]
+
+    def prepared_cost(self) -> Any:
+        """The parts' prepared costs, summed."""
+        return jax.tree_util.Partial(
+            _summed, {name: part.prepared_cost() for name, part in self.parts.items()}
+        )
+
+    def statistics(self, x: dict[str, PyTree], plan: Float[Array, "n k"]) -> dict[str, PyTree]:
+        """The parts' own."""
+        return {name: part.statistics(_table(x[name]), plan) for name, part in self.parts.items()}
+
+    def maximize(
+        self,
+        statistics: dict[str, PyTree],
+        mass: Float[Array, " k"],
+        prior: Prior | None = None,
+        held: frozenset[str] = frozenset(),
+    ) -> "Product":
+        """Each part for itself; a part in `held` stays."""
+        own = (prior.parts if prior is not None else None) or {}
+        moved = {
+            name: part if name in held else part.maximize(statistics[name], mass, own.get(name))
+            for name, part in self.parts.items()
+        }
+        return replace(self, parts=moved)
+
+    def penalty(self, prior: Prior | None) -> Float[Array, ""] | float:
+        """The parts' together."""
+        own = (prior.parts if prior is not None else None) or {}
+        return sum(part.penalty(own.get(name)) for name, part in self.parts.items())
+
+    def constrain(self, coordinates: dict[str, Any]) -> "Product":
+        """Part by part."""
+        moved = {
+            name: part.constrain(coordinates[name]) if name in coordinates else part
+            for name, part in self.parts.items()
+        }
+        return replace(self, parts=moved)
+
+    def unconstrained(self, origin: Any) -> dict[str, Any]:
+        """Part by part."""
+        return {n: part.unconstrained(origin.parts[n]) for n, part in self.parts.items()}
+
+    def take(self, which: Any) -> "Product":
+        """See `Family.take`."""
+        return replace(self, parts={name: part.take(which) for name, part in self.parts.items()})
+
+    def out_of(self, frame: Frame) -> "Product":
+        """Part by part."""
+        if not isinstance(frame, Parts):
+            raise TypeError("Product is closed under a frame for each part alone")
+        mapped = {name: part.out_of(frame.parts[name]) for name, part in self.parts.items()}
+        return replace(self, parts=mapped)
+
+    def sample(
+        self, key: PRNGKeyArray, labels: Int[Array, " n"], given: Any = None
+    ) -> dict[str, PyTree]:
+        """Part by part, each from its own key."""
+        keys = jax.random.split(key, len(self.parts))
+        own = given or {}
+        return {
+            name: part.sample(one, labels, own.get(name))
+            for one, (name, part) in zip(keys, self.parts.items(), strict=True)
+        }
+
+    @classmethod
+    def initial(cls, x: dict[str, PyTree], plan: Float[Array, "n k"], parts: Any) -> "Product":
+        """Part by part, under the same plan."""
+        return cls({name: part.initial(_table(x[name]), plan) for name, part in parts})
+
+    @classmethod
+    def frame(cls, x: Any, weight: Any, begins: Any = None, parts: Any = ()) -> Parts:
+        """One for each part."""
+        return Parts({name: part.frame(_table(x[name]), weight, begins) for name, part in parts})
+
+    @classmethod
+    def check(cls, x: Any, parts: Any) -> None:
+        """A dict with the parts' names, each within its part's support.
+
+        Raises:
+            ValueError: for missing names, or what a part refuses.
+        """
+        names = [name for name, _ in parts]
+        if not isinstance(x, dict) or set(x) != set(names):
+            have = sorted(x) if isinstance(x, dict) else type(x).__name__
+            raise ValueError(f"the rows must be a dict of {names}, not {have}")
+        for name, part in parts:
+            try:
+                part.check(_table(x[name]))
+            except ValueError as error:
+                raise ValueError(f"part {name!r}: {error}") from None
+
+    @classmethod
+    def embed(cls, x: Any, parts: Any) -> Float[Array, "n e"]:
+        """The parts' columns, side by side."""
+        return as_columns([part.embed(_table(x[name])) for name, part in parts])
+
+    @classmethod
+    def weak_prior(cls, variance: Any, strength: Array, parts: Any) -> Prior | None:
+        """Those of the parts that have one."""
+        found = {
+            name: part.weak_prior(jnp.atleast_1d(variance[name]), strength) for name, part in parts
+        }
+        present = {name: prior for name, prior in found.items() if prior is not None}
+        return Prior(parts=present) if present else None
+
+    @classmethod
+    def examples(cls) -> dict[str, "Product"]:
+        """A Gaussian and a count."""
+        from_name = {"size": describe("gaussian"), "visits": describe("poisson")}
+        parts = {n: next(iter(d.family.examples().values())) for n, d in from_name.items()}
+        return {"mixed": cls(parts)}
+
+
+def _summed(costs: dict[str, Any], x: dict[str, PyTree]) -> Float[Array, "n k"]:
+    return sum(cost(_table(x[name])) for name, cost in costs.items())  # type: ignore[return-value]

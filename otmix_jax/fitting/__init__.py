@@ -1,0 +1,13 @@
+"""Fitting: one data set, many of them, and the choice of a model."""
+
+from .batches import Batch as Batch
+from .choices import Candidate as Candidate
+from .choices import Choice as Choice
+from .edge import Goal as Goal
+from .edge import Starts as Starts
+from .many import fit_batch as fit_batch
+from .selection import select as select
+from .single import ConvergenceWarning as ConvergenceWarning
+from .single import FitError as FitError
+from .single import fit as fit
+from .solving import solve as solve

@@ -1,0 +1,73 @@
+"""What a batch of fits returns."""
+
+from typing import Any
+
+import numpy as np
+from jax import Array
+from jaxtyping import Float, Int
+
+from ..core.tree import index, pytree
+from ..model import Mixture, Solution
+
+
+@pytree
+class StartsAccount:
+    """Every start of every problem: how stable the optimum is.
+
+    Attributes:
+        value: [b, n_init] transport value reached, in nats per row.
+        objective: [b, n_init] value plus the prior's penalty.
+        status: [b, n_init] integers.
+        n_steps: [b, n_init] steps taken.
+    """
+
+    value: Array
+    objective: Array
+    status: Array
+    n_steps: Array
+
+
+@pytree
+class Batch:
+    """Solutions of many problems, a PyTree with leading axis b.
+
+    Attributes:
+        solution: the best start of each problem; a problem that cannot be fitted holds NaN.
+        starts: the account of all starts.
+        computed_steps: steps of lanes that were computed in all; the useful ones are the sum of
+            `starts.n_steps`, the rest were idle places in a block.
+    """
+
+    solution: Solution
+    starts: StartsAccount
+    computed_steps: Array
+
+    @property
+    def mixture(self) -> Mixture:
+        """The mixtures; every leaf has leading axis b."""
+        return self.solution.mixture
+
+    @property
+    def value(self) -> Float[Array, " b"]:
+        """The transport value of each problem, by default its mean negative log-likelihood."""
+        return self.solution.value
+
+    @property
+    def status(self) -> Int[Array, " b"]:
+        """The `Status` of each problem, as integers."""
+        return self.solution.status
+
+    @property
+    def n_steps(self) -> Int[Array, " b"]:
+        """Steps of the start that was kept."""
+        return self.solution.n_steps
+
+    def __len__(self) -> int:
+        return self.status.shape[0]
+
+    def __getitem__(self, which: int | np.integer | Any) -> Solution:
+        """The solution of one problem, or those of a slice or an array of indices."""
+        return index(self.solution, which)
+
+    def __iter__(self) -> Any:
+        return (self[number] for number in range(len(self)))

@@ -1,0 +1,108 @@
+"""What a choice of model returns: every candidate, and the best."""
+
+import dataclasses
+import math
+from typing import Any
+
+from ..core.status import Status
+from ..families import Description
+from ..model import Solution
+
+CRITERIA = ("bic", "aic", "icl", "cross_validation")
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One model that was tried. All criteria are such that lower is better.
+
+    Attributes:
+        family: what the components are.
+        n_components: K.
+        log_likelihood: total, in nats.
+        n_parameters: free parameters.
+        aic: -2 log-likelihood + 2 parameters.
+        bic: -2 log-likelihood + parameters log n, scikit-learn's sign; mclust prints its negative.
+        icl: BIC - 2 sum_i w_i log max_j P(j | x_i), the cost of rows that lie between components.
+        cross_validation: mean negative log-likelihood of held-out rows, in nats per row; NaN
+            unless it was asked for.
+        status: how the run that was kept ended.
+        seconds: its share, by steps, of the time that its family's one computation took.
+        start_values: the objective that each start reached, in nats per row.
+        solution: the fit, in the units of the rows.
+    """
+
+    family: Description
+    n_components: int
+    log_likelihood: float
+    n_parameters: int
+    aic: float
+    bic: float
+    icl: float
+    cross_validation: float
+    status: Status
+    seconds: float
+    start_values: tuple[float, ...]
+    solution: Solution
+
+    @property
+    def covariance(self) -> str:
+        """The covariance structure by name; of other families, the family."""
+        options = dict(self.family.options)
+        return str(options.get("covariance", self.family))
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it can be chosen: all its components hold rows and are regular."""
+        return self.status.healthy
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """Candidates, and the criterion that decides between them.
+
+    Attributes:
+        candidates: all of them, in the order they were asked for.
+        criterion: "bic", "aic", "icl" or "cross_validation".
+    """
+
+    candidates: tuple[Candidate, ...]
+    criterion: str
+
+    def score(self, candidate: Candidate) -> float:
+        """The criterion of a candidate; lower is better, infinite if it failed."""
+        value = getattr(candidate, self.criterion)
+        return value if candidate.healthy and not math.isnan(value) else float("inf")
+
+    @property
+    def best_candidate(self) -> Candidate:
+        """The candidate of the lowest criterion among those that did not fail."""
+        return min(self.candidates, key=self.score)
+
+    @property
+    def best(self) -> Solution:
+        """Its solution."""
+        return self.best_candidate.solution
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """One record for each candidate, all but its solution; a data frame takes it as it is."""
+        hidden = ("family", "solution", "start_values")
+        names = [f.name for f in dataclasses.fields(Candidate) if f.name not in hidden]
+        names = ["covariance", *names]
+        records = [{name: getattr(one, name) for name in names} for one in self.candidates]
+        return [{**record, "status": record["status"].name} for record in records]
+
+    def __str__(self) -> str:
+        width = max(10, *(len(one.covariance) for one in self.candidates))
+        head = (
+            f"{'covariance':>{width}} {'K':>3} {'log-lik.':>12} {'par.':>5} "
+            f"{self.criterion:>14}  status"
+        )
+        best = self.best_candidate
+        lines = [
+            f"{one.covariance:>{width}} {one.n_components:>3} {one.log_likelihood:>12.4f} "
+            f"{one.n_parameters:>5} {getattr(one, self.criterion):>14.4f}  "
+            f"{one.status.name}{' <- best' if one is best else ''}"
+            for one in self.candidates
+        ]
+        return "\n".join([head, *lines])

@@ -1,0 +1,332 @@
+"""The host edge: the options that `fit`, `fit_batch` and `select` share, and what is refused.
+
+Every refusal says what was received, where, and what to do.
+"""
+
+import dataclasses
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+from jaxtyping import PRNGKeyArray, PyTree
+
+from ..core.tree import pytree, replace
+from ..families import Description, describe
+from ..families.coordinates import SLICE
+from ..model import Mixture
+from ..priors import Prior
+from ..solvers import Limits
+from ..transport.couplings import Balanced, Coupling, Penalized, SemiRelaxed
+
+
+@pytree
+class Goal:
+    """What a fit minimises, beside the rows; by default it is maximum likelihood.
+
+    Attributes:
+        epsilon: entropy, >= 0; None is 1. 0 is hard assignment.
+        coupling: `SemiRelaxed()`, `Penalized(rho, sizes)` or `Balanced(sizes)`.
+        prior: on proportions and components, in the units of the rows: a `priors.Prior`, or one
+            of its parts alone.
+        ridge: strength of the family's weak prior, relative to the data's own spread, so that
+            units do not matter; 0 for none. None is 1e-6 where the family has one.
+        learn_weights: False holds the proportions of the start; see `Problem`.
+    """
+
+    epsilon: float | None = None
+    coupling: Coupling = SemiRelaxed()
+    prior: Any = None
+    ridge: float | None = None
+    learn_weights: bool | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Starts:
+    """Where fits start.
+
+    Attributes:
+        n_init: number of starts, of which the best is kept.
+        initializer: a function like `initializers.kmeans`; None is the caller's default.
+        initial: a mixture to start from, in the units of the rows, such as an earlier answer; then
+            there is one start and no draw. `fit_batch` takes one with a leading axis, `select`
+            one or several, which replace the first start of the candidate of their size.
+    """
+
+    n_init: int = 8
+    initializer: Callable[..., Mixture] | None = None
+    initial: Any = None
+
+
+DEFAULT_RIDGE = 1e-6
+
+
+def check_goal(goal: Goal, n_components: int, family: Description) -> tuple[Goal, float]:
+    """The goal with its numbers checked and its prior whole, and the weak prior's strength.
+
+    Raises:
+        ValueError: for numbers out of range.
+        TypeError: for priors that the family has no use for.
+    """
+    entropy, coupling = check_epsilon(goal.epsilon), check_coupling(goal.coupling, n_components)
+    if entropy == 0 and not coupling.free:
+        raise ValueError("epsilon=0 goes with SemiRelaxed() alone: use a small epsilon")
+    has_weak = jax.eval_shape(lambda: _weak_prior(family)) is not None
+    if goal.ridge is not None and not has_weak:
+        raise TypeError(f"{family} has no covariance for a ridge: leave ridge=None")
+    strength = check_number(DEFAULT_RIDGE if goal.ridge is None else goal.ridge, "ridge")
+    prior = goal.prior and Prior.of(goal.prior)
+    return Goal(entropy, coupling, prior, goal.ridge, goal.learn_weights), strength * has_weak
+
+
+def _weak_prior(family: Description) -> Any:
+    class Every(dict):
+        def __missing__(self, name: str) -> Array:
+            return jnp.ones(1)
+
+    return family.weak_prior(jnp.ones(1) if family.family.table else Every(), jnp.ones(()))
+
+
+def check_family(
+    family: Any, covariance: Any, initial: Any, n_components: int | None
+) -> Description:
+    """What the fit is of, by name or by its start.
+
+    Raises:
+        ValueError: where a start is of another family or size.
+    """
+    if initial is None:
+        return describe(family, covariance)
+    found = initial.components.described()
+    if family is not None and describe(family).family is not found.family:
+        raise ValueError(
+            f"initial has {found.family.__name__} components, family is {describe(family)}"
+        )
+    count = initial.log_weights.shape[-1]
+    if n_components is not None and count != n_components:
+        raise ValueError(f"initial has {count} components, but n_components={n_components}")
+    return found
+
+
+def check_rows(x: Any, family: Description) -> PyTree:
+    """The rows as the family takes them: a floating table, or a dict of columns.
+
+    Float32 is kept, other numbers of a table become float64, codes in a dict stay integers. What
+    is on a device stays there. A data frame is a table, or a dict of its columns.
+
+    Raises:
+        TypeError: for tracers (use `solve`).
+        ValueError: for anything that is not finite numbers, one row behind another.
+    """
+    leaves = jax.tree.leaves(x)
+    if any(isinstance(leaf, Tracer) for leaf in leaves):
+        raise TypeError("fit cannot be traced: inside jit, vmap or grad use otmix_jax.solve")
+    if hasattr(x, "columns") and not family.family.table:
+        x = {str(name): np.asarray(x[name]) for name in x.columns}
+    if not isinstance(x, dict):
+        rows = check_table(x)
+        family.check(rows)
+        return rows
+    rows = {str(name): check_column(column, str(name)) for name, column in x.items()}
+    lengths = {name: len(column) for name, column in rows.items()}
+    if len(set(lengths.values())) != 1 or 0 in lengths.values():
+        raise ValueError(f"the columns of x need one positive length, not {lengths}")
+    family.check(rows)
+    return rows
+
+
+def check_column(column: Any, name: str) -> np.ndarray | Array:
+    """A column of real, integer or boolean values with rows along its first axis.
+
+    Raises:
+        ValueError: for anything else, or a cell that is not finite.
+    """
+    values = column if isinstance(column, Array) else np.asarray(column)
+    if values.dtype.kind not in "fiub" or values.ndim == 0:
+        raise ValueError(
+            f"column {name!r} must hold numbers, not {values.dtype} of shape {values.shape}; "
+            "code categories as 0, 1, 2, ..."
+        )
+    if values.dtype.kind == "f":
+        values = values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
+        _check_finite(values, f"column {name!r}")
+    return values
+
+
+def _check_finite(values: Any, what: str) -> None:
+    """Refuses NaN and infinity; one look without a second array, on the device where it lies."""
+    if isinstance(values, Array):
+        sound = bool(_all_finite(values))
+    else:
+        parts = (values[i : i + SLICE] for i in range(0, len(values), SLICE))
+        sound = all(np.isfinite(part).all() for part in parts)
+    if not sound:
+        bad = ~np.isfinite(np.asarray(values))
+        row, *column = np.argwhere(bad)[0]
+        where = f", column {column[0]}" if column else ""
+        raise ValueError(
+            f"{what} holds {bad.sum()} NaN or infinite cells, the first at row {row}{where}; "
+            "drop or impute those rows"
+        )
+
+
+@jax.jit
+def _all_finite(values: Array) -> Array:
+    return jnp.all(jnp.isfinite(values))
+
+
+def check_table(x: Any) -> np.ndarray | Array:
+    """Rows as a finite floating [n, d] array, float32 kept, others as float64.
+
+    Raises:
+        ValueError: for anything that is not a finite two-dimensional table of numbers.
+    """
+    try:
+        rows = x if isinstance(x, Array) else np.asarray(x)
+    except ValueError as error:
+        raise ValueError(f"x must be a table of numbers (n, d), not ragged: {error}") from None
+    if rows.dtype.kind not in "fiub":
+        raise ValueError(f"x must hold real numbers, not {rows.dtype}; encode or drop such columns")
+    if rows.ndim != 2:
+        hint = "; for one feature use x[:, None]" if rows.ndim == 1 else ""
+        raise ValueError(f"x must have two dimensions (n, d), not shape {rows.shape}{hint}")
+    if 0 in rows.shape:
+        raise ValueError(f"x is empty: shape {rows.shape}; at least one row and column are needed")
+    if rows.dtype not in (np.float32, np.float64):
+        rows = rows.astype(np.float64)
+    _check_finite(rows, "x")
+    return rows
+
+
+def check_sample_weight(sample_weight: Any, n: int) -> np.ndarray | None:
+    """Weights as a float64 [n] array, or None.
+
+    Raises:
+        ValueError: unless there are n finite weights >= 0, one of them > 0.
+    """
+    if sample_weight is None:
+        return None
+    weights = np.asarray(sample_weight)
+    if weights.shape != (n,) or weights.dtype.kind not in "fiub":
+        raise ValueError(
+            f"sample_weight must be {n} numbers, one per row of x, not shape {weights.shape} "
+            f"of {weights.dtype}"
+        )
+    weights = weights.astype(np.float64)
+    bad = ~(np.isfinite(weights) & (weights >= 0))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(
+            f"sample_weight must be finite and >= 0, but {bad.sum()} are not, the first "
+            f"({weights[row]}) at row {row}; use 0 to leave a row out"
+        )
+    if not weights.any():
+        raise ValueError("sample_weight is zero for every row: at least one must be positive")
+    return weights / weights.max()
+
+
+def check_count(value: Any, name: str, least: int = 1) -> int:
+    """An integer >= least.
+
+    Raises:
+        ValueError: for anything else, booleans and floats included.
+    """
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise ValueError(f"{name} must be an integer >= {least}, not {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be >= {least}, not {value}")
+    return int(value)
+
+
+def check_components(n_components: Any, row_weight: np.ndarray | None, n: int) -> int:
+    """K, at most the number of rows that have weight.
+
+    Raises:
+        ValueError: unless 1 <= n_components <= rows present.
+    """
+    count = check_count(n_components, "n_components")
+    present = n if row_weight is None else int(np.count_nonzero(row_weight))
+    if count > present:
+        raise ValueError(
+            f"n_components={count} exceeds the {present} rows with positive weight: "
+            "lower n_components"
+        )
+    return count
+
+
+def check_number(value: Any, name: str) -> float:
+    """A finite number >= 0.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if not isinstance(value, int | float | np.number | np.ndarray | Array) or not (
+        np.ndim(value) == 0 and np.isfinite(value) and value >= 0
+    ):
+        raise ValueError(f"{name} must be a finite number >= 0, not {value!r}")
+    return float(value)
+
+
+def check_epsilon(epsilon: Any) -> float | None:
+    """None, or a finite number >= 0; warns above 1.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if epsilon is None:
+        return None
+    value = check_number(epsilon, "epsilon")
+    if value > 1:
+        warnings.warn(
+            f"epsilon={value} > 1 with learned covariances draws components together: where all "
+            "are one, every direction of the means grows at 1/epsilon < 1 and EM cannot leave. "
+            "Use epsilon <= 1, or fixed covariances.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return value
+
+
+def check_sizes(sizes: Any, n_components: int) -> np.ndarray | None:
+    """Target sizes as [k] positive numbers, or None.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if sizes is None:
+        return None
+    try:
+        numbers = np.asarray(sizes, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"sizes must be {n_components} numbers, not {sizes!r}") from None
+    if numbers.shape != (n_components,) or not (np.isfinite(numbers) & (numbers > 0)).all():
+        raise ValueError(
+            f"sizes must be {n_components} finite numbers > 0, one per component, not {sizes!r}"
+        )
+    return numbers
+
+
+def check_coupling(coupling: Coupling, n_components: int) -> Coupling:
+    """The coupling with its numbers checked."""
+    if isinstance(coupling, Penalized):
+        rho = check_number(coupling.rho, "rho")  # inf: Balanced() says what becomes of EM
+        return Penalized(rho, check_sizes(coupling.sizes, n_components))
+    if isinstance(coupling, Balanced):
+        return Balanced(check_sizes(coupling.sizes, n_components))
+    return coupling
+
+
+def check_limits(limits: Limits) -> Limits:
+    """The limits with their numbers checked."""
+    tolerance = check_number(limits.tolerance, "tolerance")
+    steps = check_count(limits.max_steps, "max_steps", least=0)
+    return replace(limits, tolerance=tolerance, max_steps=steps)
+
+
+def check_key(key: Any) -> PRNGKeyArray:
+    """A typed key, from an integer seed too."""
+    return jax.random.key(key) if isinstance(key, int | np.integer) else key

@@ -1,0 +1,317 @@
+"""Many data sets, each with several starts, as a few vmapped computations."""
+
+import dataclasses
+import functools
+import os
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import PRNGKeyArray, PyTree
+
+from ..core.status import Status
+from ..core.tree import cast, index, replace
+from ..engine import Engine
+from ..families.coordinates import Frame
+from ..initializers import kmeans
+from ..model import Mixture, Objective, Problem, Solution
+from ..solvers import EM, Limits, Solver
+from ..solvers.loop import run
+from ..transport.couplings import Coupling
+from . import edge
+from .batches import Batch, StartsAccount
+from .edge import Goal, Starts
+from .lanes import Lanes, run_lanes
+from .progress import Progress
+from .ragged import Ragged, buckets, ladder, pad, read_batch
+from .single import (
+    ConvergenceWarning,
+    Program,
+    best_start,
+    first_mixture,
+    start_keys,
+    with_weak_prior,
+)
+
+STRIDE = 8  # steps between two looks of the host
+
+
+def fit_batch(
+    x: Any,
+    n_components: int,
+    *,
+    key: PRNGKeyArray | int,
+    family: Any = None,
+    covariance: Any = None,
+    sample_weight: Any = None,
+    goal: Goal = Goal(),
+    starts: Starts = Starts(),
+    limits: Limits = Limits(),
+    solver: Solver = EM(),
+    engine: Engine | None = None,
+    slice_lanes: int = 4096,
+    progress: bool | Callable[[int, int], Any] = False,
+) -> Batch:
+    """Fits a mixture to each of many data sets, as `fit` does one, all of them at once.
+
+    Data sets are padded with absent rows into a few sizes. All starts of all data sets of a size
+    are lanes of one computation, and lanes that are done are left out of it. Problem b draws its
+    starts from `jax.random.fold_in(key, b)`: `fit(x[b], ..., key=jax.random.fold_in(key, b))` is
+    the same fit. What cannot be fitted gets a status and NaN, and disturbs no other.
+
+    Args:
+        x: a sequence of b tables [n, d] (or dicts of columns) of any lengths, or one array
+            [b, n, d].
+        n_components: K, of all.
+        key: a typed PRNG key, or an integer seed.
+        family: see `fit`.
+        covariance: see `fit`.
+        sample_weight: a sequence of b weights [n], or one array [b, n]; a row of weight 0 is
+            absent and may hold anything.
+        goal: see `Goal`; the same on every problem, a prior's strengths relative to its mass.
+        starts: see `Starts`; `initial` has a leading axis b, such as `batch.mixture`.
+        limits: see `solvers.Limits`; the history has one entry, the value of the start.
+        solver: see `fit`.
+        engine: see `fit`.
+        slice_lanes: at most so many starts are in memory at once, per thread.
+        progress: True for a line on the standard error stream, or a function that is called with
+            the number of starts that are done, and of all.
+
+    Returns:
+        A `Batch`.
+
+    Raises:
+        ValueError: for shapes, types and options that fit no data set.
+        TypeError: for a traced `x`.
+
+    Warns:
+        ConvergenceWarning: once, where a problem has another status than CONVERGED.
+
+    Example:
+        >>> import otmix_jax as om
+        >>> x = om.datasets.old_faithful().x
+        >>> batch = om.fit_batch([x, x[:150], x[150:]], 2, key=0, starts=om.Starts(n_init=2))
+        >>> [round(float(value), 3) for value in batch.value]
+        [4.155, 4.177, 4.081]
+    """
+    count = edge.check_count(n_components, "n_components")
+    initial, n_init = starts.initial, starts.n_init
+    n_init = 1 if initial is not None else edge.check_count(n_init, "n_init")
+    described = edge.check_family(family, covariance, initial, count)
+    lanes = edge.check_count(slice_lanes, "slice_lanes")
+    limits, seed = replace(edge.check_limits(limits), history_size=1), edge.check_key(key)
+    goal, strength = edge.check_goal(goal, count, described)
+    program = Program(described, starts.initializer or kmeans, count, n_init, strength > 0)
+    ragged = read_batch(x, sample_weight, n_components=count, family=described)
+    task = _Task(program, goal, strength, solver, limits, seed, initial, engine)
+    batch = _run(task, ragged, lanes, Progress.of(progress, len(ragged.position) * n_init))
+    _report(batch)
+    return batch
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """What all slices of a batch share."""
+
+    program: Program
+    goal: Goal
+    strength: float
+    solver: Solver
+    limits: Limits
+    key: PRNGKeyArray
+    initial: Mixture | None
+    engine: Engine | None
+
+
+def _run(task: _Task, ragged: Ragged, slice_lanes: int, progress: Progress) -> Batch:
+    slices = _slices(ragged.sizes, task.program.n_init, slice_lanes)
+    # JAX keeps this switch per thread.
+    wide = jax.dtypes.canonicalize_dtype(np.float64) == np.float64
+
+    def work(one: tuple[np.ndarray, int, int]) -> tuple[Any, int]:
+        with jax.enable_x64(wide):
+            return _solve_slice(task, ragged, *one, progress)
+
+    with ThreadPoolExecutor(_threads(task.goal.coupling)) as pool:
+        try:
+            parts = list(pool.map(work, slices))
+        except BaseException:  # an interrupt, or the user's own function: the other threads end too
+            progress.stop()
+            raise
+    progress.close()
+    n_sets = len(ragged.status)
+    like = parts[0][0] if parts else _shapes(task, ragged)
+    answer = jax.tree.map(lambda s: _empty((n_sets, *s.shape[1:]), s.dtype), like)
+    for (members, *_), (part, _) in zip(slices, parts, strict=True):
+        for whole, leaf in zip(jax.tree.leaves(answer), jax.tree.leaves(part), strict=True):
+            whole[ragged.position[members]] = leaf[: len(members)]
+    solution, starts = jax.tree.map(jnp.asarray, answer)
+    # What could not be fitted says why; the rest of it stays NaN.
+    solution = replace(solution, status=jnp.maximum(solution.status, ragged.status))
+    starts = replace(starts, status=jnp.maximum(starts.status, ragged.status[:, None]))
+    return Batch(solution, starts, jnp.asarray(float(sum(spent for _, spent in parts))))
+
+
+def _threads(coupling: Coupling) -> int:
+    """Twice the cores: programs of this size leave gaps between them. An accelerator has none.
+
+    The inner solve of other couplings calls LAPACK, and two batched calls at a time can block each
+    other (see `core.triangular`).
+    """
+    alone = jax.default_backend() != "cpu" or not coupling.free
+    return 1 if alone else min(8, 2 * (os.cpu_count() or 1))
+
+
+def block_size(size: int, n_lanes: int) -> int:
+    """Lanes that advance together: what stays in a core's cache; on an accelerator, all of them."""
+    fits = n_lanes if jax.default_backend() != "cpu" else int(np.clip(8_192 // size, 8, 128))
+    return fits if n_lanes > 4 * fits else min(fits, 8)
+
+
+def _slices(sizes: np.ndarray, n_init: int, slice_lanes: int) -> list[tuple[np.ndarray, int, int]]:
+    """(Members, padded size, places) of each slice, the slices of a size having equal places."""
+    padded = buckets(sizes, n_init)
+    found = []
+    for size in np.unique(padded)[::-1]:
+        members = np.flatnonzero(padded == size)
+        parts = -(-len(members) * n_init // slice_lanes)
+        pieces = np.array_split(members, min(parts, len(members)))
+        places = int(ladder(np.array([len(pieces[0])]))[0])  # few shapes, few compilations
+        found.append([(piece, int(size), places) for piece in pieces])
+    # One of each size first, so that two threads do not compile the same program.
+    longest = max(map(len, found), default=0)
+    return [pieces[i] for i in range(longest) for pieces in found if i < len(pieces)]
+
+
+def _solve_slice(
+    task: _Task,
+    ragged: Ragged,
+    members: np.ndarray,
+    size: int,
+    places: int,
+    progress: Progress,
+) -> tuple[tuple[Solution, Starts], int]:
+    x, weights = pad(ragged, members, size, places)
+    n_init = task.program.n_init
+    # Places beyond the members repeat the first: they are no lanes, and only need a shape.
+    which = np.concatenate([members, np.full(places - len(members), members[0])]).astype(int)
+    frame = cast(index(ragged.frame, which), weights.dtype)
+    problems = stacked(task.program, task.goal, x, weights, task.strength, frame)
+    lane_of = jnp.repeat(jnp.arange(places), n_init)
+    lanes = Lanes(problems, lane_of, jnp.asarray(len(members) * n_init), task.engine)
+    seeds = _seeds(task, ragged.position[which], frame)
+    _, solutions, computed = run_lanes(
+        _drawn(task.program) if task.initial is None else given,
+        lanes,
+        seeds,
+        task.solver,
+        task.limits,
+        stride=STRIDE,
+        block=block_size(size, len(members) * n_init),
+        on_round=progress.slice(len(members) * n_init),
+    )
+    return jax.device_get(_choose(task.program, solutions, frame, problems.prior)), computed
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def stacked(
+    program: Program, goal: Goal, x: PyTree, weights: Array, strength: Array | float, frame: Frame
+) -> Problem:
+    """The problems with leading axis p, each with the prior of its own rows and frame."""
+
+    def one(x: PyTree, weights: Array, frame: Frame) -> Problem:
+        prior = goal.prior and goal.prior.into(frame)
+        problem = Problem(x, weights, goal.epsilon, goal.coupling, prior, goal.learn_weights)
+        return with_weak_prior(program, problem.checked(), strength)
+
+    return jax.vmap(one)(x, weights, frame)
+
+
+@functools.lru_cache(maxsize=64)
+def _drawn(program: Program) -> Callable[[Any, Problem], Mixture]:
+    """The program's start from a key: one function for each program, or jit would not know it."""
+    return functools.partial(first_mixture, program)
+
+
+def given(seed: Mixture, problem: Problem) -> Mixture:
+    """The start that is the seed itself."""
+    return cast(seed, problem.dtype)
+
+
+def _seeds(task: _Task, position: np.ndarray, frame: Frame) -> Any:
+    """What each lane starts from: a key, or the given mixture in the problem's frame."""
+    if task.initial is None:
+        return _lane_keys(task.key, position.astype(np.int32), task.program.n_init)
+    mine = index(jax.tree.map(jnp.asarray, task.initial), position)
+    return jax.vmap(lambda mixture, frame: mixture.out_of(frame.inverse))(mine, frame)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _lane_keys(key: PRNGKeyArray, position: Array, n_init: int) -> Array:
+    own = jax.vmap(lambda number: jax.random.fold_in(key, number))(position)
+    return jax.vmap(lambda one: start_keys(one, n_init))(own).reshape(-1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _choose(
+    program: Program, solutions: Solution, frame: Frame, prior: Any
+) -> tuple[Solution, StartsAccount]:
+    """The best start of each problem in the units of its rows, and the account of all starts."""
+    by_problem = jax.tree.map(
+        lambda leaf: leaf.reshape(-1, program.n_init, *leaf.shape[1:]), solutions
+    )
+
+    def one(solutions: Solution, frame: Frame, prior: Any) -> tuple[Solution, StartsAccount]:
+        kept = index(solutions, best_start(solutions)).out_of(frame, prior)
+        extra = 0.0 if prior is None else prior.constant(frame, program.n_components)
+        starts = StartsAccount(
+            solutions.value + frame.log_volume,
+            solutions.objective + frame.log_volume + extra,
+            solutions.status,
+            solutions.n_steps,
+        )
+        return kept, starts
+
+    return jax.vmap(one)(by_problem, frame, prior)
+
+
+def _shapes(task: _Task, ragged: Ragged) -> Any:
+    """The shapes of a slice of one problem, where there is none to look at."""
+    count = task.program.n_components
+    rows = jax.tree.map(lambda leaf: np.zeros((1, count, *leaf.shape[1:]), leaf.dtype), ragged.rows)
+    weight, begins = np.ones(count), np.zeros(1, int)
+    frame = cast(task.program.family.frame(index(rows, 0), weight, begins), float)
+
+    def one(x: PyTree, weights: Array) -> tuple[Solution, StartsAccount]:
+        problems = stacked(task.program, task.goal, x, weights, task.strength, frame)
+        problem = index(problems, 0)
+        start = first_mixture(task.program, task.key, problem)
+        solution = run(Objective.of(problem), task.solver, start, task.limits)
+        every = jax.tree.map(lambda leaf: jnp.stack([leaf] * task.program.n_init), solution)
+        return _choose(task.program, every, frame, problems.prior)
+
+    return jax.eval_shape(one, rows, weight[None])
+
+
+def _empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """NaN, or 0 where there is none."""
+    return np.full(shape, np.nan if np.issubdtype(dtype, np.inexact) else 0, dtype)
+
+
+def _report(batch: Batch) -> None:
+    status = np.asarray(batch.status)
+    bad = np.flatnonzero(status != int(Status.CONVERGED))
+    if len(bad):
+        names = [Status(int(code)) for code in np.unique(status[bad])]
+        counts = ", ".join(f"{np.sum(status == name)} {name.name}" for name in names)
+        worst = names[-1]
+        message = (
+            f"{len(bad)} of {len(status)} problems are not CONVERGED: {counts}; the first is "
+            f"problem {bad[0]}. {worst.remedy}"
+        )
+        warnings.warn(message, ConvergenceWarning, stacklevel=3)

@@ -1,0 +1,221 @@
+"""The host's part of a batch: ragged data sets to flat rows, standardised, and padded on demand.
+
+All of it is NumPy over the rows of all data sets at once; nothing loops over data sets but the
+reading of a list.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import PyTree
+
+from ..core.status import Status
+from ..core.tree import index, is_float
+from ..families import Description
+from ..families.coordinates import Frame
+
+
+@dataclasses.dataclass(frozen=True)
+class Ragged:
+    """Data sets behind one another.
+
+    Attributes:
+        rows: [n, ...] the rows of all data sets that can be fitted, each in its frame.
+        weights: [n] their weights, > 0.
+        offsets: [p + 1] where each of those data sets begins.
+        position: [p] which data set of the input each is.
+        frame: the frame of each, with leading axis p.
+        status: [b] of every data set of the input: CONVERGED, or why it cannot be fitted.
+    """
+
+    rows: PyTree
+    weights: np.ndarray
+    offsets: np.ndarray
+    position: np.ndarray
+    frame: Frame
+    status: np.ndarray
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Rows of each data set that can be fitted."""
+        return np.diff(self.offsets)
+
+
+def _sets(x: Any, family: Description) -> tuple[list[PyTree], PyTree]:
+    """The data sets, and no rows of the same columns; one column where nothing says more."""
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(x)):
+        raise TypeError(
+            "fit_batch cannot be traced: inside jit or grad use vmap of otmix_jax.solve"
+        )
+    if isinstance(x, dict):  # columns [b, n, ...]
+        whole = {str(name): np.asarray(column) for name, column in x.items()}
+        count = len(next(iter(whole.values()), ()))
+        x = [index(whole, number) for number in range(count)]
+    elif not isinstance(x, Sequence):
+        x = np.asarray(x)
+        if x.ndim != 3:
+            raise ValueError(
+                f"x must be a list of tables (n, d), or one array (b, n, d), not shape {x.shape}"
+            )
+        if not len(x):
+            return [], np.zeros((0, x.shape[-1]))
+    sets = [_columns(rows, number, family) for number, rows in enumerate(x)]
+    for number, rows in enumerate(sets):
+        if _widths(rows) != _widths(sets[0]):
+            raise ValueError(
+                f"x[{number}] has {_widths(rows)} columns, x[0] has {_widths(sets[0])}: "
+                "all data sets of a batch need the same ones"
+            )
+    return sets, index(sets[0], slice(0, 0)) if sets else np.zeros((0, 1))
+
+
+def _columns(rows: Any, number: int, family: Description) -> PyTree:
+    if hasattr(rows, "columns") and not family.family.table:
+        rows = {str(name): np.asarray(rows[name]) for name in rows.columns}
+    leaves = jax.tree.map(np.asarray, rows) if isinstance(rows, dict) else np.asarray(rows)
+    for leaf in jax.tree.leaves(leaves):
+        least = 1 if isinstance(leaves, dict) else 2
+        if leaf.dtype.kind not in "fiub" or leaf.ndim < least or 0 in leaf.shape[1:]:
+            raise ValueError(
+                f"x[{number}] must be a table of real numbers (n, d), "
+                f"not shape {leaf.shape} of {leaf.dtype}"
+            )
+    if not isinstance(leaves, dict) and (leaves.ndim != 2):
+        raise ValueError(
+            f"x[{number}] must be a table of real numbers (n, d), not shape {leaves.shape}"
+        )
+    return leaves
+
+
+def _widths(rows: PyTree) -> Any:
+    return (
+        {n: leaf.shape[1:] for n, leaf in rows.items()} if isinstance(rows, dict) else rows.shape[1]
+    )
+
+
+def _length(rows: PyTree) -> int:
+    return len(jax.tree.leaves(rows)[0])
+
+
+def _weights(sample_weight: Any, sizes: list[int]) -> np.ndarray:
+    if sample_weight is None:
+        return np.ones(sum(sizes))
+    if len(sample_weight) != len(sizes):
+        raise ValueError(
+            f"sample_weight holds {len(sample_weight)} entries for {len(sizes)} data sets"
+        )
+    weights = [np.asarray(one, np.float64) for one in sample_weight]
+    for number, (one, size) in enumerate(zip(weights, sizes, strict=True)):
+        if one.shape != (size,):
+            raise ValueError(
+                f"sample_weight[{number}] must be {size} numbers, one per row of x[{number}], "
+                f"not shape {one.shape}"
+            )
+    return np.concatenate([np.zeros(0), *weights])
+
+
+def _joined(sets: list[PyTree], blank: PyTree) -> PyTree:
+    """The rows of all data sets: float32 if all of them are, else float64; codes stay codes."""
+
+    def join(*leaves: np.ndarray) -> np.ndarray:
+        whole = np.concatenate(leaves)
+        narrow = whole.dtype.kind == "f" and whole.dtype in (np.float32, np.float64)
+        codes = whole.dtype.kind in "iub" and isinstance(blank, dict)
+        return whole if narrow or codes else whole.astype(np.float64)
+
+    return jax.tree.map(join, blank, *sets) if sets else jax.tree.map(join, blank)
+
+
+def _readable(rows: PyTree, n: int) -> np.ndarray:
+    sound = np.ones(n, bool)
+    for leaf in jax.tree.leaves(rows):
+        if is_float(leaf):
+            sound &= np.isfinite(leaf.reshape(n, -1)).all(axis=1)
+    return sound
+
+
+def _diagnose(
+    rows: PyTree, weights: np.ndarray, owner: np.ndarray, n_sets: int, least: int
+) -> np.ndarray:
+    """The status of each data set; a row of weight 0 is absent, whatever it holds."""
+    readable = _readable(rows, len(weights)) | (weights == 0)
+    readable &= np.isfinite(weights) & (weights >= 0)
+    broken = np.bincount(owner, ~readable, n_sets) > 0
+    present = np.bincount(owner, weights > 0, n_sets)
+    status = np.where(present < least, int(Status.EMPTY_COMPONENT), int(Status.CONVERGED))
+    return np.where(broken, int(Status.NON_FINITE), status).astype(np.int32)
+
+
+def read_batch(x: Any, sample_weight: Any, *, n_components: int, family: Description) -> Ragged:
+    """Checks, concatenates and frames a batch.
+
+    Args:
+        x: a sequence of tables [n, d] or dicts of columns, or one array [b, n, d].
+        sample_weight: for each data set its weights [n]; or None.
+        n_components: the fewest rows with weight that a data set needs.
+        family: in whose frames they are fitted.
+
+    Raises:
+        ValueError: where shapes or types do not fit, or values are off the family's support;
+            never for other values of one data set.
+        TypeError: for a traced x.
+    """
+    sets, blank = _sets(x, family)
+    n_sets, sizes = len(sets), [_length(one) for one in sets]
+    rows, weights = _joined(sets, blank), _weights(sample_weight, sizes)
+    owner = np.repeat(np.arange(n_sets), sizes)
+    status = _diagnose(rows, weights, owner, n_sets, n_components)
+    kept = (status == int(Status.CONVERGED))[owner] & (weights > 0)
+    rows, weights, owner = index(rows, kept), weights[kept], owner[kept]
+    family.check(rows)
+    position, owner = np.unique(owner, return_inverse=True)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(position)))])
+    begins = offsets[:-1]
+    if len(position):
+        weights = weights / np.maximum.reduceat(weights, begins)[owner]
+    frame = family.frame(rows, weights, begins)
+    framed = index(frame, owner).into(rows)
+    rows = jax.tree.map(lambda new, old: new.astype(old.dtype), framed, rows)
+    return Ragged(rows, weights, offsets, position, frame, status)
+
+
+MERGE = 2**20  # rows of lanes: below, computing with absent rows is cheaper than compiling
+
+
+def ladder(sizes: np.ndarray) -> np.ndarray:
+    """The next of 16, 24, 32, 48, 64, 96, ... for each size."""
+    power = np.exp2(np.ceil(np.log2(np.maximum(sizes, 16))))
+    between = 0.75 * power
+    return np.where((sizes <= between) & (between >= 16), between, power).astype(int)
+
+
+def buckets(sizes: np.ndarray, n_init: int) -> np.ndarray:
+    """The padded size of each data set: a step of the ladder, or the next where few need it."""
+    padded = ladder(sizes)
+    steps = np.unique(padded)
+    for small, large in zip(steps[:-1], steps[1:], strict=True):
+        mine = padded == small
+        if np.sum(mine) * n_init * (large - small) < MERGE:
+            padded[mine] = large
+    return padded
+
+
+def pad(ragged: Ragged, members: np.ndarray, size: int, n_places: int) -> tuple[PyTree, np.ndarray]:
+    """Rows [n_places, size, ...] and weights [n_places, size] of some sets, 0 where absent."""
+    sizes = ragged.sizes[members]
+    place = np.repeat(np.arange(len(members)), sizes)
+    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    source = np.repeat(ragged.offsets[members], sizes) + within
+
+    def padded(leaf: np.ndarray, dtype: Any) -> np.ndarray:
+        blank = np.zeros((n_places, size, *leaf.shape[1:]), dtype)
+        blank[place, within] = leaf[source]
+        return blank
+
+    x = jax.tree.map(lambda leaf: padded(leaf, leaf.dtype), ragged.rows)
+    real = [leaf.dtype for leaf in jax.tree.leaves(ragged.rows) if is_float(leaf)]
+    return x, padded(ragged.weights, np.result_type(*real) if real else np.float64)

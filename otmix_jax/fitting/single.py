@@ -1,0 +1,233 @@
+"""One fit: validates, frames the rows, starts several times, keeps the best, warns or raises."""
+
+import dataclasses
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.tree_util import Partial
+from jaxtyping import Int, Key, PRNGKeyArray, PyTree
+
+from ..core.numerics import einsum
+from ..core.status import Status
+from ..core.tree import cast, index, is_float, replace
+from ..engine import Engine, Rows, Tiled
+from ..families import Description
+from ..families.coordinates import Frame
+from ..initializers import kmeans
+from ..model import Mixture, Objective, Problem, Solution
+from ..solvers import EM, Limits, Solver
+from ..solvers.loop import run
+from . import edge
+from .edge import Goal, Starts
+
+
+class ConvergenceWarning(UserWarning):
+    """The fit came back with a status other than CONVERGED; the text says what to do."""
+
+
+class FitError(RuntimeError):
+    """No start led to a regular mixture. `solution` holds the last finite parameters."""
+
+    def __init__(self, message: str, solution: Solution):
+        super().__init__(message)
+        self.solution = solution
+
+
+SIDE_BY_SIDE = 100_000
+"""Numbers in the rows up to which the starts of a fit run side by side."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What decides the compiled program of a fit; hashable."""
+
+    family: Description
+    initializer: Callable[..., Mixture]
+    n_components: int
+    n_init: int
+    has_weak_prior: bool
+
+
+def fit(
+    x: Any,
+    n_components: int,
+    *,
+    key: PRNGKeyArray | int,
+    family: Any = None,
+    covariance: Any = None,
+    sample_weight: Any = None,
+    goal: Goal = Goal(),
+    starts: Starts = Starts(),
+    limits: Limits = Limits(),
+    solver: Solver = EM(),
+    engine: Engine | None = None,
+) -> Solution:
+    """Fits a mixture: several starts as one computation, the best of which is kept.
+
+    Args:
+        x: [n, d] rows: anything that NumPy reads as a table of real numbers, or for a family of
+            mixed columns a dict of them, or a data frame. float32 is fitted in float32; all else
+            in float64 if JAX has it enabled.
+        n_components: K, at most the number of rows with weight.
+        key: a typed PRNG key, or an integer seed.
+        family: what the components are: a name, a family, or a description such as
+            `families.StudentT.of("tied", degrees=4)`; None is `Gaussian`.
+        covariance: the shorthand for `Gaussian.of(covariance)`: "full" (the default), "tied",
+            "diagonal" or "spherical".
+        sample_weight: [n] weights >= 0; 0 leaves a row out, 2 counts it twice.
+        goal: what is minimised: entropy, coupling, prior, ridge; see `Goal`.
+        starts: how many, from where; see `Starts`. By default k-means, 8 times.
+        limits: tolerance and steps; see `solvers.Limits`.
+        solver: `EM()`, `Squarem()`, `Gradient(optimizer)`, ...
+        engine: how a pass over the rows is made; None chooses by shape (see `explain`).
+
+    Returns:
+        The `Solution` with the lowest objective among the healthy starts, in the coordinates and
+        units of `x`.
+
+    Raises:
+        ValueError: for input that cannot be fitted; the message names the argument and the row.
+        TypeError: for a traced `x`, and for a prior that the family has no use for.
+        FitError: if every start ended COLLAPSED or NON_FINITE.
+
+    Warns:
+        ConvergenceWarning: for any other status than CONVERGED, with its remedy.
+
+    Example:
+        >>> import otmix_jax as om
+        >>> solution = om.fit(om.datasets.old_faithful().x, 2, key=0)
+        >>> sorted(solution.mixture.weights.round(2).tolist())
+        [0.36, 0.64]
+    """
+    initial, n_init = starts.initial, starts.n_init
+    n_init = 1 if initial is not None else edge.check_count(n_init, "n_init")
+    described = edge.check_family(family, covariance, initial, n_components)
+    rows = edge.check_rows(x, described)
+    n = len(jax.tree.leaves(rows)[0])
+    weights = edge.check_sample_weight(sample_weight, n)
+    count = edge.check_components(n_components, weights, n)
+    limits, seed = edge.check_limits(limits), edge.check_key(key)
+    goal, strength = edge.check_goal(goal, count, described)
+    initializer = starts.initializer or kmeans
+    program = Program(described, initializer, count, n_init, strength > 0)
+    frame = described.frame(rows, weights)
+    problem = framed(rows, weights, goal, frame)
+    if initial is not None:
+        initial = initial.out_of(frame.inverse)
+    arguments = problem.checked(), seed, strength, solver, limits, engine, initial, frame
+    solution = _best_of_starts(program, *arguments)
+    _report(solution)
+    return solution
+
+
+def framed(rows: PyTree, weights: np.ndarray | None, goal: Goal, frame: Frame) -> Problem:
+    """The problem in the frame: read so by the engine, or made so where a cast copies anyway.
+
+    Centred before the cast: what a shift costs in digits is lost in x, not here.
+    """
+    prior = goal.prior and goal.prior.into(frame)
+    problem = Problem(rows, weights, goal.epsilon, goal.coupling, prior, goal.learn_weights)
+    real = [leaf for leaf in jax.tree.leaves(rows) if is_float(leaf)]
+    if all(jax.dtypes.canonicalize_dtype(leaf.dtype) == leaf.dtype for leaf in real):
+        return replace(problem, frame=frame)
+    return replace(problem, x=frame.into(rows))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _best_of_starts(
+    program: Program,
+    problem: Problem,
+    key: PRNGKeyArray,
+    strength: Array | float,
+    solver: Solver,
+    limits: Limits,
+    engine: Engine | None,
+    initial: Mixture | None,
+    frame: Frame,
+) -> Solution:
+    """Starts on few rows run side by side; on many, which fill the machine, one by one."""
+    given, problem = problem.prior, with_weak_prior(program, problem, strength)
+    objective = Objective.of(problem, engine)
+
+    def run_one(start_key: PRNGKeyArray) -> Solution:
+        first = first_mixture(program, start_key, problem) if initial is None else initial
+        return run(objective, solver, cast(first, problem.dtype), limits)
+
+    keys = start_keys(key, program.n_init)
+    if program.n_init == 1:
+        best = run_one(keys[0])
+    else:
+        in_turn = sum(leaf.size for leaf in jax.tree.leaves(problem.x)) > SIDE_BY_SIDE
+        each = functools.partial(jax.lax.map, run_one) if in_turn else jax.vmap(run_one)
+        solutions = each(keys)
+        best = index(solutions, best_start(solutions))
+    return best.out_of(cast(frame, problem.dtype), given)
+
+
+def with_weak_prior(program: Program, problem: Problem, strength: Array | float) -> Problem:
+    """The problem with the family's weak prior, scaled by its rows, where it has none."""
+    given = problem.prior
+    if not program.has_weak_prior or (given is not None and given.covariance is not None):
+        return problem
+    strength = jnp.asarray(strength, problem.dtype)
+    weak = program.family.weak_prior(_variance(problem.rows()), strength)
+    if given is None or weak is None:
+        return replace(problem, prior=weak if given is None else given)
+    return replace(problem, prior=given.merge(weak))
+
+
+def _variance(rows: Rows) -> PyTree:
+    """The real columns' weighted variance, tile by tile: no second array as long as the data."""
+    tiles = Tiled(16_384)
+    mean = tiles.reduce(Partial(_weighted_sum, None), rows)
+    return tiles.reduce(Partial(_weighted_sum, mean), rows)
+
+
+def _weighted_sum(mean: PyTree, x: PyTree, weight: Array) -> PyTree:
+    """The sum of a leaf, or of its squares about a mean; codes have none, and count as numbers."""
+    real = jax.tree.map(lambda leaf: leaf.astype(weight.dtype), x)
+    if mean is not None:
+        real = jax.tree.map(lambda leaf, m: (leaf - m) ** 2, real, mean)
+    return jax.tree.map(lambda leaf: einsum("t,t...->...", weight, leaf), real)
+
+
+def first_mixture(program: Program, key: PRNGKeyArray, problem: Problem) -> Mixture:
+    """The first mixture of one start."""
+    return program.initializer(
+        key, problem, n_components=program.n_components, family=program.family
+    )
+
+
+def start_keys(key: PRNGKeyArray, n_init: int) -> Key[Array, " n_init"]:
+    """One key for each start of a fit; a single start keeps the fit's own."""
+    return jax.random.split(key, n_init) if n_init > 1 else key[None]
+
+
+def best_start(solutions: Solution) -> Int[Array, ""]:
+    """Index of the lowest objective among the least bad: healthy, then empty, then the rest.
+
+    Objectives that differ by rounding alone count as equal, and the first of them is taken, so
+    that two programs that compute the same runs choose the same one.
+    """
+    grade = jnp.maximum(solutions.status, int(Status.STALLED))
+    objective = jnp.where(jnp.isnan(solutions.objective), jnp.inf, solutions.objective)
+    objective = jnp.where(grade == jnp.min(grade), objective, jnp.inf)
+    lowest = jnp.min(objective)
+    rounding = 64 * jnp.finfo(objective.dtype).eps * jnp.maximum(1, jnp.abs(lowest))
+    # Where every start is lost, lowest is inf and so is the bound: the first is as good as any.
+    return jnp.argmax(objective <= lowest + rounding)
+
+
+def _report(solution: Solution) -> None:
+    status = Status(int(solution.status))
+    if status >= Status.COLLAPSED:
+        raise FitError(f"{status.name} in every start. {status.remedy}", solution)
+    if status != Status.CONVERGED:
+        message = f"{status.name} after {int(solution.n_steps)} steps. {status.remedy}"
+        warnings.warn(message, ConvergenceWarning, stacklevel=3)

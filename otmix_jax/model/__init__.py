@@ -1,0 +1,14 @@
+"""A mixture, the problem it answers, the objective in between, and what a run returns."""
+
+from .certificates import Certificate as Certificate
+from .certificates import certificate as certificate
+from .certificates import plan as plan
+from .explanations import Explanation as Explanation
+from .explanations import explain as explain
+from .likelihood import negative_log_likelihood as negative_log_likelihood
+from .mixtures import Mixture as Mixture
+from .mixtures import RunCertificate as RunCertificate
+from .mixtures import Solution as Solution
+from .problems import Evaluation as Evaluation
+from .problems import Objective as Objective
+from .problems import Problem as Problem

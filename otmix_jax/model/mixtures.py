@@ -1,0 +1,236 @@
+"""The fitted object, proportions and components, and what a run says of it."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import Partial
+from jaxtyping import Float, Int, PRNGKeyArray, PyTree
+
+from ..core.numerics import logsumexp, normalize, safe_log
+from ..core.tree import cast, is_float, pytree, replace
+from ..core.typing import AnyArray
+from ..engine import Columns, Kernel, Rows, choose
+from ..families.coordinates import Frame
+from ..families.family import Family
+
+
+@pytree
+class Mixture:
+    """p(x) = sum_j pi_j p(x | theta_j).
+
+    Attributes:
+        log_weights: [k] log pi, normalised; -inf marks an absent component.
+        components: the K components, a `Family`, for example a `Gaussian`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from otmix_jax import Mixture
+        >>> from otmix_jax.families import Gaussian, Spherical
+        >>> components = Gaussian(jnp.array([[0.0], [4.0]]), Spherical(jnp.array([1.0, 1.0])))
+        >>> mixture = Mixture.from_weights(jnp.array([0.25, 0.75]), components)
+        >>> mixture.predict(jnp.array([[0.1], [3.9]])).tolist()
+        [0, 1]
+    """
+
+    log_weights: Array
+    components: Any
+
+    @classmethod
+    def from_weights(cls, weights: Float[AnyArray, " k"], components: Family) -> "Mixture":
+        """A mixture from proportions, which are divided by their sum; 0 is allowed."""
+        return cls(safe_log(normalize(jnp.asarray(weights))), components)
+
+    @property
+    def weights(self) -> Float[Array, "*batch k"]:
+        """The proportions pi [k]; of a batch of mixtures [batch, k]."""
+        return jnp.exp(self.log_weights)
+
+    @property
+    def n_components(self) -> int:
+        """K."""
+        return self.components.n_components
+
+    @property
+    def n_parameters(self) -> int:
+        """Free parameters: the components' and K - 1 proportions."""
+        return self.components.n_parameters + self.n_components - 1
+
+    def log_prob(self, x: PyTree) -> Float[Array, " n"]:
+        """Log-density of each row [n], in nats; -f of the note's plan at epsilon = 1."""
+        return -_by_row(self, x, _potential)
+
+    def responsibilities(self, x: PyTree) -> Float[Array, "n k"]:
+        """P(component | row) [n, k]: the note's plan (3.2) with each row divided by its weight.
+
+        Rows sum to 1; a row beyond the reach of floating point follows the proportions.
+        """
+        return _by_row(self, x, _conditional)
+
+    def predict(self, x: PyTree) -> Int[Array, " n"]:
+        """The most probable component of each row [n]."""
+        return _by_row(self, x, _label)
+
+    def sample(self, key: PRNGKeyArray, n: int, given: PyTree = None) -> PyTree:
+        """`n` independent rows, shaped as the family's; `n` is static under jit.
+
+        Args:
+            key: a typed PRNG key.
+            n: how many.
+            given: [n] rows of what a conditional family conditions on.
+        """
+        label_key, row_key = jax.random.split(key)
+        labels = jax.random.categorical(label_key, self.log_weights, shape=(n,))
+        return self.components.sample(row_key, labels, given)
+
+    def out_of(self, frame: Frame) -> "Mixture":
+        """The law of X, this being the law of `frame.into(X)`.
+
+        Raises:
+            TypeError: for a family that is not closed under such frames.
+        """
+        return replace(self, components=self.components.out_of(cast(frame, self.log_weights.dtype)))
+
+    def take(self, which: Any) -> "Mixture":
+        """The components with these indices, in this order, their proportions normalised."""
+        log_weights = self.log_weights[which]
+        log_weights = log_weights - logsumexp(log_weights, axis=0)
+        return Mixture(log_weights, self.components.take(which))
+
+    def constrain(self, coordinates: dict) -> "Mixture":
+        """The mixture at unconstrained `coordinates` about this one; zeros give this one."""
+        moved = self.log_weights + coordinates["log_weights"]
+        # Relative to this mixture's own sum, so that zeros move no bit.
+        excess = logsumexp(moved, axis=0) - logsumexp(self.log_weights, axis=0)
+        log_weights = moved - excess
+        return replace(
+            self,
+            log_weights=log_weights,
+            components=self.components.constrain(coordinates["components"]),
+        )
+
+    def unconstrained(self, origin: "Mixture") -> dict:
+        """The coordinates of this mixture about `origin`, which has the same absent components."""
+        present = self.log_weights > -jnp.inf
+        difference = jnp.where(present, self.log_weights, 0) - jnp.where(
+            origin.log_weights > -jnp.inf, origin.log_weights, 0
+        )
+        return {
+            "log_weights": difference,
+            "components": self.components.unconstrained(origin.components),
+        }
+
+
+def _potential(kernel: Kernel, x: PyTree, a: Array) -> Array:
+    del a
+    return kernel.potential(x)
+
+
+def _conditional(kernel: Kernel, x: PyTree, a: Array) -> Array:
+    del a
+    return kernel.rows(x)[1]
+
+
+def _label(kernel: Kernel, x: PyTree, a: Array) -> Array:
+    del a
+    return jnp.argmax(kernel.rows(x)[1], axis=1)
+
+
+def _by_row(mixture: Mixture, x: PyTree, tile: Callable[..., Array]) -> Array:
+    x = jax.tree.map(jnp.asarray, x)
+    if mixture.components.n_features is not None:
+        chex.assert_rank(x, 2)
+        chex.assert_axis_dimension(x, 1, mixture.components.n_features)
+    return _tile_by_tile(mixture, x, tile)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _tile_by_tile(mixture: Mixture, x: PyTree, tile: Callable[..., Array]) -> Array:
+    real = [leaf for leaf in jax.tree.leaves(x) if is_float(leaf)]
+    dtype = jnp.result_type(mixture.log_weights, *real)
+    x = x.astype(dtype) if isinstance(x, Array) else cast(x, dtype)
+    n = jax.tree.leaves(x)[0].shape[0]
+    engine = choose(mixture.components, n, dtype)
+    kernel = engine.kernel.of(Columns(mixture.log_weights), mixture.components)
+    return engine.execution.map(Partial(tile, kernel), Rows(x, jnp.ones(n, dtype)))
+
+
+@pytree
+class RunCertificate:
+    """What a run says of its own end, at no further pass over the rows (semi-relaxed problems).
+
+    Attributes:
+        weights_gap: log max_j pi+_j / pi_j, pi+ the softmax plan's sizes: at fixed components,
+            other proportions win at most this much of the likelihood, in nats.
+        divergence: KL(pi | pi+): at most the excess G - F of the balanced value over the
+            semi-relaxed one, in nats; zero exactly where the two are equal.
+        rate: the factor by which a step shrinks the error, from the last two decreases; near 1 is
+            slow. NaN where there is no such factor.
+        aitken_gap: what further steps would still win, extrapolated from the last decrease at
+            that rate, in nats. An estimate, for solvers that converge linearly, as EM does.
+    """
+
+    weights_gap: Array
+    divergence: Array
+    rate: Array
+    aitken_gap: Array
+
+
+@pytree
+class Solution:
+    """A mixture and how it was reached; a PyTree of arrays, batched under `vmap`.
+
+    Attributes:
+        mixture: the answer: the last finite parameters.
+        value: transport value of `mixture` itself, in nats per row: by default (epsilon 1, free
+            sizes) the mean negative log-likelihood.
+        negative_log_likelihood: that of `mixture` at epsilon 1 with free sizes, whatever was
+            minimised, so that fits compare.
+        objective: `value` plus the prior's penalty: what was minimised.
+        certificate: how far the answer may be from the optimum.
+        status: integer; `Status(int(solution.status))` names it.
+        n_steps: steps taken.
+        history: [history_size] value of the start (entry 0) and after each step; NaN beyond
+            `n_steps`. Steps beyond its size are taken and not recorded. Under EM it never rises;
+            with a prior it is the objective that never rises.
+    """
+
+    mixture: Mixture
+    value: Array
+    negative_log_likelihood: Array
+    objective: Array
+    certificate: RunCertificate
+    status: Array
+    n_steps: Array
+    history: Array
+
+    def log_likelihood(self, total_weight: float) -> Float[Array, ""]:
+        """Total log-likelihood of `total_weight` rows (n without sample weights)."""
+        return -total_weight * self.negative_log_likelihood
+
+    def bic(self, total_weight: float) -> Float[Array, ""]:
+        """BIC in scikit-learn's sign (lower is better): -2 log-likelihood + parameters log n."""
+        parameters = self.mixture.n_parameters
+        return -2 * self.log_likelihood(total_weight) + parameters * jnp.log(total_weight)
+
+    def out_of(self, frame: Frame, prior: Any = None) -> "Solution":
+        """The solution of the same problem for rows of which these are `frame.into(x)`.
+
+        Args:
+            frame: where the rows were fitted.
+            prior: the problem's, whose pseudo-rows gain as each row does.
+        """
+        stretch = jnp.asarray(frame.log_volume, self.value.dtype)
+        extra = 0.0 if prior is None else prior.constant(frame, self.mixture.n_components)
+        return replace(
+            self,
+            mixture=replace(self.mixture, components=self.mixture.components.out_of(frame)),
+            value=self.value + stretch,
+            negative_log_likelihood=self.negative_log_likelihood + stretch,
+            objective=self.objective + stretch + extra,
+            history=self.history + stretch,
+        )

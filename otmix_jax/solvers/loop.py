@@ -1,0 +1,241 @@
+"""The one loop of the package: it evaluates, a solver answers. And what it asks of a solver."""
+
+import abc
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Int
+
+from ..core.numerics import kl_divergence, log_ratio
+from ..core.status import Status
+from ..core.tree import pytree, static
+from ..model import Mixture, Objective, RunCertificate, Solution
+
+
+@pytree
+class Progress:
+    """What the loop needs to know of a solver's state, all scalars but the mass.
+
+    Attributes:
+        value: transport value of the state's mixture, in nats; by default the mean negative
+            log-likelihood.
+        objective: value plus the prior's penalty.
+        decrease: what the last step won of the objective, or an estimate of what the next can
+            win; the loop stops when it falls to the tolerance.
+        mass: [k] the plan's sizes; None from a solver that does not need them.
+        status: CONVERGED while all is well, else the `Status` that ends the run.
+    """
+
+    value: Array
+    objective: Array
+    decrease: Array
+    mass: Array | None
+    status: Array
+
+
+def no_progress(mixture: Mixture, mass: Array | None) -> Progress:
+    """Before the start is evaluated: nothing failed, and anything is lower."""
+    far = jnp.full_like(mixture.log_weights[0], jnp.inf)
+    return Progress(far, far, far, mass, jnp.zeros((), jnp.int32))
+
+
+def ending(mixture: Mixture) -> Array:
+    """A component without mass is no success."""
+    empty = mixture.weights < jnp.finfo(mixture.log_weights.dtype).eps
+    return jnp.where(jnp.any(empty), int(Status.EMPTY_COMPONENT), int(Status.CONVERGED))
+
+
+class Solver(abc.ABC):
+    """One algorithm. It asks an `Objective`, never a concrete family, kernel or device.
+
+    The loop evaluates a candidate, and the solver answers with the next one. So a run holds one
+    evaluation, wherever it is made: under jit, in a batch, or from a host loop over a stream. A
+    state is a PyTree of fixed structure. The first candidate is the start itself.
+    """
+
+    question: ClassVar[Callable[..., Any]] = staticmethod(Objective.evaluate)
+    """(objective, *candidate) to the evaluation that `update` is given."""
+    ending: ClassVar[Any] = staticmethod(ending)
+    """What an answer says of itself: CONVERGED, or the `Status` that outranks the run's."""
+
+    @abc.abstractmethod
+    def init(self, objective: Objective, mixture: Mixture) -> tuple[Any, tuple, Progress]:
+        """The state and the candidate before anything is evaluated, and `no_progress`."""
+
+    @abc.abstractmethod
+    def update(
+        self, objective: Objective, state: Any, candidate: tuple, evaluation: Any
+    ) -> tuple[Any, tuple, Progress]:
+        """The next state, its candidate, and how it fares.
+
+        On failure the old mixture stays and the status says why. The start itself stays whatever
+        it is, and its failure is NON_FINITE.
+        """
+
+    @abc.abstractmethod
+    def mixture(self, state: Any) -> Mixture:
+        """The state's mixture."""
+
+
+@pytree
+class Limits:
+    """When to stop.
+
+    Attributes:
+        tolerance: stop once a step wins no more of the objective than this, in nats per row; may
+            be traced.
+        max_steps: steps at most; may be traced.
+        history_size: static capacity of `Solution.history`.
+    """
+
+    tolerance: Array | float = 1e-8
+    max_steps: Array | int = 2000
+    history_size: int = static(default=2001)
+
+
+@pytree
+class Carry:
+    """The loop's state: the solver's, what is to be evaluated next, and the account of the run."""
+
+    state: Any
+    candidate: tuple
+    progress: Progress
+    status: Array
+    done: Array
+    n_steps: Int[Array, ""]
+    history: Float[Array, " history_size"]
+    decrease_before: Array
+
+
+def _stopping(limits: Limits, decrease: Array) -> tuple[Array, Array]:
+    """Whether to stop, and as what. NaN stops, and is never called converged.
+
+    The floor is the square of a step of a few units in the last place: below it there is nothing
+    left to win, only rounding, and a tolerance of 0 would run forever.
+    """
+    floor = 0.5 * (32 * jnp.finfo(decrease.dtype).eps) ** 2
+    converged = (jnp.abs(decrease) <= limits.tolerance) & (limits.tolerance >= floor)
+    stop = ~(decrease > jnp.maximum(limits.tolerance, floor))
+    return stop, jnp.where(converged, int(Status.CONVERGED), int(Status.STALLED))
+
+
+def start(objective: Objective, solver: Solver, mixture: Mixture, limits: Limits) -> Carry:
+    """Before the start is evaluated, which is step 0.
+
+    Raises:
+        AssertionError: at trace time, where the shapes of rows and mixture do not fit together.
+        TypeError: for a prior that the family has no use for.
+    """
+    objective.check(mixture)
+    state, candidate, progress = solver.init(objective, objective.admissible(mixture))
+    return Carry(
+        state,
+        candidate,
+        progress,
+        jnp.asarray(int(Status.MAX_STEPS), jnp.int32),
+        jnp.asarray(False),
+        jnp.asarray(-1, jnp.int32),
+        jnp.full((limits.history_size,), jnp.nan, progress.decrease.dtype),
+        progress.decrease,
+    )
+
+
+def advance(objective: Objective, solver: Solver, limits: Limits, carry: Carry) -> Carry:
+    """One evaluation, the solver's answer, and its entry in the account.
+
+    A step that failed is not counted. A start that is not finite ends the run, and so does one
+    that is optimal already, which a gradient method sees at once.
+    """
+    evaluation = solver.question(objective, *carry.candidate)
+    state, candidate, progress = solver.update(objective, carry.state, carry.candidate, evaluation)
+    healthy = progress.status == int(Status.CONVERGED)
+    stop, how = _stopping(limits, progress.decrease)
+    n_steps = carry.n_steps + healthy
+    entry = jnp.where(healthy, progress.value, jnp.nan)
+    status = jnp.where(healthy, jnp.where(stop, how, int(Status.MAX_STEPS)), progress.status)
+    return Carry(
+        state,
+        candidate,
+        progress,
+        status.astype(jnp.int32),
+        stop | ~healthy,
+        jnp.maximum(n_steps, 0),
+        carry.history.at[carry.n_steps + 1].set(entry, mode="drop"),
+        carry.progress.decrease,
+    )
+
+
+def running(limits: Limits, carry: Carry) -> Array:
+    """Whether another step is due."""
+    return ~carry.done & (carry.n_steps < limits.max_steps)
+
+
+def finish(objective: Objective, solver: Solver, carry: Carry) -> Solution:
+    """The solution; what the solver says of its answer outranks the way the loop ended."""
+    mixture, progress = solver.mixture(carry.state), carry.progress
+    if objective.is_likelihood and progress.mass is not None:
+        likelihood, mass = progress.value, progress.mass
+    else:
+        free = objective.likelihood().evaluate(mixture)
+        likelihood, mass = free.value, free.mass
+    return Solution(
+        mixture,
+        progress.value,
+        likelihood,
+        progress.objective,
+        _certificate(mixture, mass, carry.decrease_before, progress.decrease),
+        jnp.maximum(carry.status, solver.ending(mixture)).astype(jnp.int32),
+        carry.n_steps,
+        carry.history,
+    )
+
+
+def _certificate(mixture: Mixture, mass: Array, before: Array, last: Array) -> RunCertificate:
+    ratio = jnp.abs(last) / jnp.abs(before)
+    geometric = (ratio > 0) & (ratio < 1) & jnp.isfinite(before)
+    ratio = jnp.where(geometric, ratio, jnp.nan)
+    return RunCertificate(
+        jnp.max(log_ratio(mass, mixture.log_weights)),
+        kl_divergence(mixture.weights, mass),
+        # Decreases go with the square of the error.
+        jnp.sqrt(ratio),
+        jnp.abs(last) * ratio / (1 - ratio),
+    )
+
+
+def run(objective: Objective, solver: Solver, mixture: Mixture, limits: Limits) -> Solution:
+    """`lax.while_loop`: stops by itself, has no reverse mode."""
+    carry = start(objective, solver, mixture, limits)
+    step = functools.partial(advance, objective, solver, limits)
+    carry = jax.lax.while_loop(functools.partial(running, limits), step, carry)
+    return finish(objective, solver, carry)
+
+
+def run_scanned(
+    objective: Objective, solver: Solver, mixture: Mixture, limits: Limits, length: int
+) -> Solution:
+    """`lax.scan` over `length` steps and the start, those after the stop idle.
+
+    Reverse mode goes through.
+    """
+
+    @jax.checkpoint
+    def body(carry: Carry, _: None) -> tuple[Carry, None]:
+        return (
+            jax.lax.cond(
+                running(limits, carry),
+                lambda c: advance(objective, solver, limits, c),
+                lambda c: c,
+                carry,
+            ),
+            None,
+        )
+
+    carry, _ = jax.lax.scan(
+        body, start(objective, solver, mixture, limits), None, length=length + 1
+    )
+    return finish(objective, solver, carry)
