@@ -92,8 +92,8 @@ def per_iteration(covariance: str, n: int, d: int, k: int, dtype: str, *, steps:
     problem = om.Problem(rows)
     first, ours = seconds(lambda: om.solve(problem, start, tolerance=0.0, max_steps=steps).value)
     ours /= steps
-    form = start.components.natural()
-    lowest = floor(n, form.coefficients.shape[1], k, dtype, 3)
+    form = start.components.linear_form()
+    lowest = floor(n, form.natural_parameters.shape[1], k, dtype, 3)
     row = {
         "problem": f"{covariance} ({n}, {d}, {k}) {dtype}",
         "otmix ms": 1e3 * ours,

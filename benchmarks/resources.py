@@ -17,7 +17,8 @@ def run(x):
         jax.random.key(0), om.Problem(x[:5000]), n_components=k
     )
     if what.startswith("fit"):
-        return om.fit(x, k, key=0, n_init=1, max_steps=2, tolerance=0.0).value
+        limits = om.Limits(tolerance=0.0, max_steps=2)
+        return om.fit(x, k, key=0, starts=om.Starts(n_init=1), limits=limits).value
     if what == "solve":
         return om.solve(om.Problem(x), start, tolerance=0.0, max_steps=2).value
     return jax.tree.leaves(jax.grad(om.negative_log_likelihood)(start, x))[0]
@@ -44,7 +45,7 @@ import json, sys
 import numpy as np
 x = np.random.default_rng(0).normal(size=(10_000, 8)) + 4 * np.eye(4, 8)[np.arange(10_000) % 4]
 import otmix_jax as om
-s = om.fit(x, 4, key=0, n_init=1)
+s = om.fit(x, 4, key=0, starts=om.Starts(n_init=1))
 print(json.dumps({"value": float(s.value)}))
 """,
     "scikit-learn": """

@@ -33,3 +33,15 @@ def assert_same_mixture(a, b, rtol=0.0, atol=0.0):
 def status(solution):
     """The status by name."""
     return om.Status(int(solution.status)).name
+
+
+@jax.jit
+def step(objective, solver, state, candidate):
+    """One evaluation and the solver's answer: the next state, candidate, and progress."""
+    evaluation = solver.question(objective, *candidate)
+    return solver.update(objective, state, candidate, evaluation)
+
+
+def begin(objective, solver, mixture):
+    """A run whose start is evaluated."""
+    return step(objective, solver, *solver.init(objective, mixture)[:2])

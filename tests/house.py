@@ -64,6 +64,7 @@ def walk(call: Callable[[], object]) -> tuple[set[str], set[str], list[tuple[str
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(PACKAGE).parent))
     import numpy as np
 
     import otmix_jax as om

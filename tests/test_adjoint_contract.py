@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import begin as evaluated
 from helpers import start
 from jax.flatten_util import ravel_pytree
 
@@ -213,13 +214,13 @@ def test_one_step_is_the_neumann_series_cut_after_one_term(rows):
     implicit = jax.jacfwd(parameters)(x, Implicit())[..., 0]
     one_step = jax.jacfwd(parameters)(x, om.adjoints.OneStep())[..., 0]
     answer, unravel = ravel_pytree(om.solve(om.Problem(x), initial, tolerance=TIGHT).mixture)
-    oracle, em = om.oracle.Objective.of(om.Problem(x)), om.solvers.EM()
+    objective, em = om.Objective.of(om.Problem(x)), om.solvers.EM()
 
-    def step(flat):
-        here = em.step(oracle, em.init(oracle, unravel(flat)))
-        return ravel_pytree(em.mixture(em.step(oracle, here)))[0]
+    def following(flat):
+        _, candidate, _ = evaluated(objective, em, unravel(flat))
+        return ravel_pytree(candidate[0])[0]
 
-    jacobian = jax.jacfwd(step)(answer)
+    jacobian = jax.jacfwd(following)(answer)
     expected = np.linalg.solve(np.eye(len(answer)) - jacobian, one_step)
     np.testing.assert_allclose(implicit, expected, atol=1e-8)
     assert not np.any(jax.jacrev(parameters)(x, om.adjoints.Stop()))

@@ -131,10 +131,10 @@ def test_no_derivative_no_cost(rows):
         return run.lower(problem, initial).compile().cost_analysis()["flops"]
 
     class Bare(om.adjoints.Adjoint):
-        def run(self, oracle, solver, initial, limits):
-            from otmix_jax.solvers.driver import run
+        def run(self, objective, solver, initial, limits):
+            from otmix_jax.solvers.loop import run
 
-            return run(oracle, solver, initial, limits)
+            return run(objective, solver, initial, limits)
 
     jax.tree_util.register_static(Bare)
     assert lowered(om.adjoints.Implicit()) == lowered(Bare())

@@ -73,7 +73,7 @@ def test_priors_and_held_proportions_are_those_of_fit():
     )
     for b, rows in enumerate(x):
         problem = om.Problem(rows, prior=prior)
-        objective = om.oracle.Objective.of(problem.checked()).objective(batch[b].mixture)
+        objective = om.Objective.of(problem.checked()).loss(batch[b].mixture)
         np.testing.assert_allclose(batch[b].objective, objective, rtol=1e-11)
     held = om.fit_batch(
         x, 3, key=KEY, starts=om.Starts(initial=batch.mixture), goal=om.Goal(learn_weights=False)

@@ -22,7 +22,7 @@ def central(f, x, h=1e-6):
 def mixture_of(structure):
     """Three components and a fourth of weight zero."""
     example = om.families.Gaussian.examples()[structure]
-    matrices = np.concatenate([example.covariance.matrices(), np.eye(2)[None]])
+    matrices = np.concatenate([example.matrices(), np.eye(2)[None]])
     covariance = type(example.covariance).from_matrices(jnp.asarray(matrices))
     mean = jnp.concatenate([example.mean, jnp.ones((1, 2))])
     components = om.families.Gaussian(mean, covariance)

@@ -1,11 +1,10 @@
 """EM and the gradient path: descent, agreement, stopping, history."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import assert_same_mixture, start, status
+from helpers import assert_same_mixture, begin, start, status, step
 
 import otmix_jax as om
 from otmix_jax.model import Objective
@@ -29,17 +28,15 @@ def test_em_descends(faithful, structure, seed):
 def test_em_descends_the_penalised_objective(blobs, structure):
     """With a strong prior the likelihood may rise; the objective must not."""
     prior = om.priors.Ridge.of(blobs, np.full(len(blobs), 1 / len(blobs)), np.array(0.2))
-    oracle = Objective.of(om.Problem(blobs, prior=prior).checked())
-    solver = om.solvers.EM()
-    step = jax.jit(solver.step)
-    state = step(oracle, solver.init(oracle, start(blobs, 3, structure)))
-    objectives = [float(solver.progress(state).objective)]
+    objective, solver = Objective.of(om.Problem(blobs, prior=prior).checked()), om.solvers.EM()
+    state, candidate, progress = begin(objective, solver, start(blobs, 3, structure))
+    objectives = [float(progress.objective)]
     for _ in range(40):
-        state = step(oracle, state)
-        objectives.append(float(solver.progress(state).objective))
+        state, candidate, progress = step(objective, solver, state, candidate)
+        objectives.append(float(progress.objective))
     assert np.diff(objectives).max() <= 1e-14
     assert objectives[0] - objectives[-1] > 1e-3
-    np.testing.assert_allclose(oracle.objective(solver.mixture(state)), objectives[-1], rtol=1e-14)
+    np.testing.assert_allclose(objective.loss(solver.mixture(state)), objectives[-1], rtol=1e-14)
 
 
 @pytest.mark.parametrize("solver", [LBFGS, ADAM], ids=["lbfgs", "adam"])

@@ -1,11 +1,13 @@
 """SQUAREM: leaps that land where a geometric path leads, the optimum of EM in fewer passes."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_same_mixture, start, status
+from helpers import assert_same_mixture, begin, start, status, step
 
 import otmix_jax as om
 from otmix_jax.model import Objective
@@ -79,13 +81,12 @@ def test_it_descends_whatever_is_minimised(overlapping, name):
         "balanced": om.Problem(overlapping, coupling=om.couplings.Balanced()),
         "held": om.Problem(overlapping, learn_weights=False),
     }[name].checked()
-    oracle, initial = Objective.of(problem), start(overlapping, 2)
-    step = jax.jit(SQUAREM.step)
-    state = step(oracle, SQUAREM.init(oracle, oracle.admissible(initial)))
-    objectives, lengths = [float(SQUAREM.progress(state).objective)], []
+    objective, initial = Objective.of(problem), start(overlapping, 2)
+    state, candidate, progress = begin(objective, SQUAREM, objective.admissible(initial))
+    objectives, lengths = [float(progress.objective)], []
     for _ in range(60):
-        state = step(oracle, state)
-        objectives.append(float(SQUAREM.progress(state).objective))
+        state, candidate, progress = step(objective, SQUAREM, state, candidate)
+        objectives.append(float(progress.objective))
         lengths.append(float(state.longest))
     assert np.diff(objectives).max() <= 1e-14
     assert max(lengths) > STRETCH
@@ -94,23 +95,24 @@ def test_it_descends_whatever_is_minimised(overlapping, name):
     assert abs(float(by_em.objective - reached.objective)) < 1e-9
     if name in ("balanced", "held"):
         np.testing.assert_allclose(
-            reached.mixture.weights, oracle.admissible(initial).weights, rtol=1e-13
+            reached.mixture.weights, objective.admissible(initial).weights, rtol=1e-13
         )
 
 
 def test_a_leap_that_fails_shortens_the_next(overlapping):
-    """A start before the last step that is far off: the leap is not finite, and not taken."""
-    oracle, initial = Objective.of(om.Problem(overlapping).checked()), start(overlapping, 2)
-    state = SQUAREM.init(oracle, initial)
-    for _ in range(2):
-        state = SQUAREM.step(oracle, state)
-    assert bool(state.due)
-    wild = jax.tree.map(lambda leaf: leaf * jnp.nan, state.before)
-    after = SQUAREM.step(oracle, om._pytree.replace(state, before=wild))
+    """A leap that is far off is not finite, and not taken: EM's step is, from where it was."""
+    objective, initial = Objective.of(om.Problem(overlapping).checked()), start(overlapping, 2)
+    state, candidate, _ = begin(objective, SQUAREM, initial)
+    state, candidate, _ = step(objective, SQUAREM, state, candidate)
+    assert bool(state.leaping)
+    wild = jax.tree.map(lambda leaf: leaf * jnp.nan, candidate)
+    wildest = dataclasses.replace(state, length=jnp.asarray(jnp.nan))
+    after, following, progress = step(objective, SQUAREM, wildest, wild)
     chex.assert_trees_all_equal(after.em, state.em)
-    assert not bool(after.due)
+    chex.assert_trees_all_equal(following[0], state.next)
+    assert not bool(after.leaping)
     assert after.longest == 1
-    assert SQUAREM.progress(after).status == om.Status.CONVERGED.code
+    assert progress.status == om.Status.CONVERGED.code
 
 
 def test_leaps_past_a_saddle_are_shortened():
@@ -152,11 +154,11 @@ def test_under_vmap_and_through_the_fit(overlapping):
 
 def test_every_step_is_one_pass(overlapping):
     """As EM: the program of a step holds one evaluation, whether it steps or leaps."""
-    oracle, initial = Objective.of(om.Problem(overlapping).checked()), start(overlapping, 2)
+    objective, initial = Objective.of(om.Problem(overlapping).checked()), start(overlapping, 2)
 
     def exponentials(solver):
-        state = solver.init(oracle, initial)
-        text = jax.jit(solver.step).lower(oracle, state).as_text()
+        state, candidate, _ = solver.init(objective, initial)
+        text = step.lower(objective, solver, state, candidate).as_text()
         return text.count(f"tensor<{len(overlapping)}xf64>")
 
     rows_of_em, rows_of_squarem = exponentials(EM), exponentials(SQUAREM)

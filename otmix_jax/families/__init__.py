@@ -1,6 +1,8 @@
 """Component families: what a mixture is a mixture of."""
 
 from ..core.tree import parameter as parameter
+from ..core.tree import pytree as pytree
+from . import geometry as geometry
 from .categorical import Categorical as Categorical
 from .coordinates import FACTOR as FACTOR
 from .coordinates import NESTED as NESTED

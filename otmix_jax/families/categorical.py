@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Float, Int, PRNGKeyArray, Shaped
 
 from ..core.numerics import einsum, safe_divide
 from ..core.tree import parameter, pytree, replace
@@ -38,7 +38,7 @@ class Categorical(Family):
         """The number d of items."""
         return self.probability.shape[-2]
 
-    def cost(self, x: Int[Array, "n d"] | Float[Array, "n d"]) -> Float[Array, "n k"]:
+    def cost(self, x: Shaped[Array, "n d"]) -> Float[Array, "n k"]:
         """C_ij = -sum_a log probability of item a's level, in nats."""
         return self.linear_form().costs(x)
 

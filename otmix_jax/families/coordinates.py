@@ -27,6 +27,7 @@ from jaxtyping import Float, PyTree
 from ..core.numerics import logsumexp, matmul
 from ..core.tree import pytree, replace
 from ..core.triangular import inverse_triangle, multiply, pack, unpack
+from ..core.typing import AnyArray
 
 _T = TypeVar("_T")
 
@@ -247,12 +248,12 @@ class Affine(Frame):
         unit: in the units of the rows.
     """
 
-    origin: Array
-    unit: Array
+    origin: AnyArray
+    unit: AnyArray | float
 
-    def into(self, x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
+    def into(self, x: Float[AnyArray, "*n d"]) -> Float[AnyArray, "*n d"]:
         """See `Frame.into`."""
-        return (x - self.origin) / self.unit[..., None]
+        return (x - self.origin) / _column(self.unit)
 
     @property
     def log_volume(self) -> Float[Array, ""]:
@@ -262,7 +263,7 @@ class Affine(Frame):
     @property
     def inverse(self) -> "Affine":
         """See `Frame.inverse`."""
-        return Affine(-self.origin / self.unit[..., None], 1 / self.unit)
+        return Affine(-self.origin / _column(self.unit), 1 / self.unit)
 
     @classmethod
     def of(cls, x: Any, weight: Any) -> "Affine":
@@ -290,6 +291,10 @@ class Affine(Frame):
         wide -= origin[owner]
         largest = np.maximum.reduceat(np.abs(wide).max(axis=1), begins)
         return cls(origin, power_of_two(largest))  # type: ignore[arg-type]
+
+
+def _column(unit: Any) -> Any:
+    return unit[..., None] if hasattr(unit, "ndim") else unit
 
 
 @jax.jit

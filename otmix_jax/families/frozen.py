@@ -61,6 +61,11 @@ class Frozen(Family):
         return self.inner.priors
 
     @property
+    def parts(self) -> dict[str, Any]:
+        """Those of a `Product`."""
+        return self.inner.parts
+
+    @property
     def n_components(self) -> int:
         """K."""
         return self.inner.n_components

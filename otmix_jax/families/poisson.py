@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.scipy.special import gammaln
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Float, Int, PRNGKeyArray, Shaped
 
 from ..core.numerics import matmul, safe_divide
 from ..core.tree import parameter, pytree, replace
@@ -30,11 +30,11 @@ class Poisson(Family):
         """The width d of a row."""
         return self.rate.shape[-1]
 
-    def cost(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
+    def cost(self, x: Shaped[Array, "n d"]) -> Float[Array, "n k"]:
         """C_ij = sum_a rate_ja - x_ia log rate_ja + log x_ia!, in nats."""
         return self.linear_form().costs(x)
 
-    def statistics(self, x: Float[Array, "n d"], plan: Float[Array, "n k"]) -> Array:
+    def statistics(self, x: Shaped[Array, "n d"], plan: Float[Array, "n k"]) -> Array:
         """[k, d] sum_i P_ij x_i."""
         return matmul(plan.T, x.astype(plan.dtype))
 
@@ -66,7 +66,7 @@ class Poisson(Family):
         return jax.random.poisson(key, self.rate[labels]).astype(self.rate.dtype)
 
     @classmethod
-    def initial(cls, x: Float[Array, "n d"], plan: Float[Array, "n k"]) -> "Poisson":
+    def initial(cls, x: Shaped[Array, "n d"], plan: Float[Array, "n k"]) -> "Poisson":
         """The mean counts of the assigned rows, drawn a little to that of all: none is 0."""
         x = x.astype(plan.dtype)
         everywhere = matmul(jnp.sum(plan, axis=1), x) + jnp.finfo(plan.dtype).tiny
@@ -100,12 +100,12 @@ class PoissonForm(LinearForm):
 
     natural_parameters: Array
 
-    def sufficient_statistics(self, x: Float[Array, "n d"]) -> Float[Array, "n f"]:
+    def sufficient_statistics(self, x: Shaped[Array, "n d"]) -> Float[Array, "n f"]:
         """1 and the counts."""
         x = x.astype(self.natural_parameters.dtype)
         return jnp.concatenate([jnp.ones_like(x[:, :1]), x], axis=1)
 
-    def log_base_measure(self, x: Float[Array, "n d"]) -> Float[Array, " n"]:
+    def log_base_measure(self, x: Shaped[Array, "n d"]) -> Float[Array, " n"]:
         """Minus the logarithms of the factorials."""
         return -jnp.sum(gammaln(x.astype(self.natural_parameters.dtype) + 1), axis=1)
 

@@ -13,7 +13,7 @@ total = free.total
 share = free.share
 
 
-def inverse(factor: Float[Array, "k d"]) -> Float[Array, "k d"]:
+def inverse(factor: Float[Array, "k *d"]) -> Float[Array, "k *d"]:
     """Its reciprocal."""
     return 1 / factor
 
