@@ -11,9 +11,9 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 import otmix_jax as om
+from otmix_jax.core.tree import static
 from otmix_jax.engine import Engine, Execution, Guarded, Reference, Rows, read
 from otmix_jax.families import pytree
-from otmix_jax.core.tree import static
 
 
 @pytree
@@ -34,7 +34,11 @@ class Sharded(Execution):
         total, part = jax.shard_map(
             local,
             mesh=self.mesh,
-            in_specs=(everywhere, Rows(along, along, everywhere, everywhere), *[along] * len(others)),
+            in_specs=(
+                everywhere,
+                Rows(along, along, everywhere, everywhere),
+                *[along] * len(others),
+            ),
             out_specs=(everywhere, along),
             check_vma=False,
         )(tile, rows, *others)

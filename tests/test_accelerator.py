@@ -41,16 +41,16 @@ def test_the_default_device_is_an_accelerator():
 
 @functools.partial(jax.jit, static_argnums=0)
 def potentials(kernel, mixture, x):
-    return kernel.ready(Columns(mixture.log_weights), mixture.components).potential(x)
+    return kernel.of(Columns(mixture.log_weights), mixture.components).potential(x)
 
 
-@pytest.mark.parametrize("kernel", [Linear(), Reference()], ids=["moment", "reference"])
+@pytest.mark.parametrize("kernel", [Linear, Reference], ids=["linear", "reference"])
 def test_products_are_in_full_float32(rows, mixture, kernel):
     """TF32 keeps 10 bits: costs would be off by a thousandth, not by a millionth."""
     x = narrow(rows[:5000])
     single = narrow(mixture)
     double = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), (single, x))
-    precise = potentials(Reference(), *double)
+    precise = potentials(Reference, *double)
     f = potentials(kernel, single, x)
     assert f.dtype == jnp.float32
     np.testing.assert_allclose(f, precise, rtol=2e-5)

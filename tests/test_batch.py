@@ -51,7 +51,7 @@ def assert_separate_fits(batch, x, numbers, **options):
 @pytest.mark.parametrize("covariance", [None, "tied"])
 def test_a_ragged_batch_is_the_separate_fits(covariance):
     x = ragged_list([3, 4, 64, 60, 61, 17, 60])
-    options = {"covariance": covariance, "n_init": 2}
+    options = {"covariance": covariance, "starts": om.Starts(n_init=2)}
     batch = om.fit_batch(x, 3, key=KEY, **options)
     assert len(batch) == 7
     assert batch.mixture.components.mean.shape == (7, 3, 2)
@@ -67,7 +67,7 @@ def test_priors_and_held_proportions_are_those_of_fit():
         weights=om.priors.Dirichlet(0.1),
     )
     batch = om.fit_batch(x, 3, key=KEY, starts=om.Starts(n_init=2), goal=om.Goal(prior=prior))
-    assert_separate_fits(batch, x, [0, 1], n_init=2, prior=prior)
+    assert_separate_fits(batch, x, [0, 1], starts=om.Starts(n_init=2), goal=om.Goal(prior=prior))
     np.testing.assert_allclose(
         batch.solution.objective, batch.starts.objective.min(axis=1), rtol=1e-12
     )
@@ -130,7 +130,7 @@ def test_bad_problems_get_a_status_and_disturb_no_other():
     names = [om.Status(int(code)).name for code in batch.status]
     assert names[1:5:1] == ["NON_FINITE", "CONVERGED", "EMPTY_COMPONENT", "EMPTY_COMPONENT"]
     np.testing.assert_array_equal(np.isnan(batch.value), [False, True, False, True, True, False])
-    assert_separate_fits(batch, x, [5], n_init=2)
+    assert_separate_fits(batch, x, [5], starts=om.Starts(n_init=2))
     negative = [-one for one in weights]
     assert set(om.fit_batch(x, 3, key=KEY, sample_weight=negative).status[:3].tolist()) == {5}
 

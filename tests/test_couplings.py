@@ -123,7 +123,7 @@ def test_clusters_a_thousand_deviations_apart():
         jnp.array([[0.0], [1000.0]]), om.families.Spherical(jnp.ones(2), 1)
     )
     mixture = om.Mixture.from_weights(jnp.array([0.5, 0.5]), components)
-    plan = transport.plan(mixture, x, coupling=Balanced())
+    plan = om.plan(mixture, x, coupling=Balanced())
     np.testing.assert_allclose(plan.column_marginal, 0.5, atol=1e-9)
     assert 0 <= float(plan.gap) < 1e-6 * float(plan.value)
     # The ten rows that pay least for the way are the ones that go.
@@ -274,7 +274,7 @@ def test_the_plan_is_applied_tile_by_tile(faithful, fitted, coupling):
     """Seven rows a tile, a ragged last one, a row of weight zero: as the whole matrix has it."""
     weight = np.ones(len(faithful))
     weight[5] = 0
-    plan = transport.plan(fitted, faithful, sample_weight=weight, coupling=coupling, epsilon=0.7)
+    plan = om.plan(fitted, faithful, sample_weight=weight, coupling=coupling, epsilon=0.7)
     engine = om.engine.Engine(om.engine.Guarded(), om.engine.Tiled(7))
     plan = dataclasses.replace(plan, problem=dataclasses.replace(plan.problem, engine=engine))
     whole = np.asarray(plan.matrix)
@@ -297,8 +297,8 @@ def test_the_plan_is_applied_tile_by_tile(faithful, fitted, coupling):
 
 def test_the_gap_is_a_certificate_away_from_the_optimum(faithful, fitted):
     """Weak duality at any potentials: the dual below the optimum, the rounded plan above."""
-    exact = float(transport.plan(fitted, faithful, coupling=Balanced()).value)
-    plan = transport.plan(fitted, faithful, coupling=Balanced())
+    exact = float(om.plan(fitted, faithful, coupling=Balanced()).value)
+    plan = om.plan(fitted, faithful, coupling=Balanced())
     rng = np.random.default_rng(0)
     for _ in range(5):
         potential = transport.Potential(
@@ -319,7 +319,7 @@ def test_extreme_entropies_are_finite(faithful, fitted):
         np.testing.assert_allclose(value, limit, rtol=1e-6)
         assert np.isfinite(slope).all()
         np.testing.assert_allclose(slope.sum(), 1, rtol=1e-9)
-    plan = transport.plan(fitted, faithful, epsilon=0.0)
+    plan = om.plan(fitted, faithful, epsilon=0.0)
     assert set(np.unique(np.asarray(plan.matrix) * 272).round(12)) == {0.0, 1.0}
     np.testing.assert_array_equal(plan.matrix.argmax(1), cost.argmin(1))
     np.testing.assert_allclose(plan.value, hard, rtol=1e-12)
@@ -336,7 +336,7 @@ def test_float32_potentials():
 
 
 def test_a_target_of_zero_empties_its_column(faithful, fitted):
-    plan = transport.plan(fitted, faithful, coupling=Balanced(jnp.array([0.5, 0.5, 0.0])))
+    plan = om.plan(fitted, faithful, coupling=Balanced(jnp.array([0.5, 0.5, 0.0])))
     np.testing.assert_allclose(plan.column_marginal, [0.5, 0.5, 0.0], atol=1e-11)
     assert float(plan.potential.residual) < 1e-11
     assert 0 <= float(plan.gap) + 1e-12 < 1e-9
@@ -348,8 +348,8 @@ def test_an_absent_row_may_hold_anything(faithful, fitted):
     weight = np.ones(len(faithful))
     weight[4] = 0
     for coupling in (SemiRelaxed(), Balanced()):
-        ours = transport.plan(fitted, broken, sample_weight=weight, coupling=coupling)
-        kept = transport.plan(fitted, np.delete(faithful, 4, axis=0), coupling=coupling)
+        ours = om.plan(fitted, broken, sample_weight=weight, coupling=coupling)
+        kept = om.plan(fitted, np.delete(faithful, 4, axis=0), coupling=coupling)
         np.testing.assert_allclose(ours.column_marginal, kept.column_marginal, rtol=1e-10)
 
 

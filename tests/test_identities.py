@@ -205,7 +205,7 @@ def test_shared_covariance_at_another_epsilon(blobs):
             tied = om.families.Tied.from_matrices(jnp.broadcast_to(matrix, (3, 2, 2)))
             return om.Mixture.from_weights(weights, om.families.Gaussian(means, tied))
 
-        value = transport.plan(mixture(sigma), blobs, epsilon=epsilon).value
+        value = om.plan(mixture(sigma), blobs, epsilon=epsilon).value
         likelihood = om.negative_log_likelihood(mixture(epsilon * sigma), blobs)
         determinant = np.linalg.slogdet(epsilon * sigma)[1]
         left.append(float(value - epsilon * likelihood - (1 - epsilon) / 2 * determinant))

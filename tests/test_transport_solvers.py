@@ -52,7 +52,7 @@ def test_em_descends_and_agrees_with_the_gradient(faithful, initial, case):
     assert_same_mixture(by_em.mixture, by_gradient.mixture, atol=1e-3)
     # The value is the mixture's own, by the public plan; the likelihood is reported beside it.
     options = {"coupling": SemiRelaxed(), "epsilon": 1.0, **PROBLEMS[case]}
-    plan = transport.plan(by_em.mixture, faithful, **options)
+    plan = om.plan(by_em.mixture, faithful, **options)
     np.testing.assert_allclose(by_em.value, plan.value, rtol=1e-11)
     loss = om.negative_log_likelihood(by_em.mixture, faithful)
     np.testing.assert_allclose(by_em.negative_log_likelihood, loss, rtol=1e-13)
@@ -135,7 +135,7 @@ def test_annealing_ends_at_the_problems_epsilon(faithful, initial):
     mixture = initial
     for step in range(30):
         epsilon = schedule(step)
-        oracle_plan = transport.plan(mixture, faithful, epsilon=epsilon).matrix
+        oracle_plan = om.plan(mixture, faithful, epsilon=epsilon).matrix
         mixture = om.initializers.from_responsibilities(
             om.Problem(faithful), oracle_plan * 272, covariance="tied"
         )
@@ -203,7 +203,7 @@ def test_run_certificate(faithful, initial):
     left = float(loose.value - best.value)
     np.testing.assert_allclose(certificate.aitken_gap, left, rtol=0.1)
     np.testing.assert_allclose(certificate.rate, 0.897, atol=0.005)  # the EM Jacobian's
-    report = transport.certificate(loose.mixture, faithful)
+    report = om.certificate(loose.mixture, faithful)
     np.testing.assert_allclose(report.weights_gap, certificate.weights_gap, rtol=1e-8)
     np.testing.assert_allclose(report.divergence, certificate.divergence, rtol=1e-6)
     assert report.gap >= report.divergence - 1e-12
@@ -216,7 +216,7 @@ def test_run_certificate(faithful, initial):
 
 
 def test_the_certificates_aitken_gap_is_what_proportions_can_win(faithful, initial):
-    report = transport.certificate(initial, faithful)
+    report = om.certificate(initial, faithful)
     cost = initial.components.cost(jnp.asarray(faithful))
     log_weights = initial.log_weights
     for _ in range(3000):
@@ -232,7 +232,7 @@ def test_fit_takes_couplings_and_warns_of_large_epsilon(faithful):
     solution = om.fit(
         faithful, 2, key=0, goal=om.Goal(coupling=Balanced()), starts=om.Starts(n_init=2)
     )
-    plan = transport.plan(solution.mixture, faithful, coupling=Balanced())
+    plan = om.plan(solution.mixture, faithful, coupling=Balanced())
     np.testing.assert_allclose(plan.column_marginal, solution.mixture.weights, rtol=1e-9)
     np.testing.assert_allclose(plan.value, solution.value, rtol=1e-9)
     with pytest.warns(UserWarning, match=r"epsilon=2\.0 > 1.*draws components together"):
@@ -272,7 +272,7 @@ def test_sizes_that_are_named_become_the_proportions(faithful):
         faithful, 2, key=0, starts=om.Starts(n_init=2), goal=om.Goal(coupling=Balanced(sizes))
     )
     np.testing.assert_allclose(solution.mixture.weights, sizes, rtol=1e-12)
-    plan = transport.plan(solution.mixture, faithful, coupling=Balanced(sizes))
+    plan = om.plan(solution.mixture, faithful, coupling=Balanced(sizes))
     np.testing.assert_allclose(plan.value, solution.value, rtol=1e-9)
 
 

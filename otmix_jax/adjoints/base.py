@@ -11,7 +11,7 @@ from ..solvers.loop import Limits, Solver
 
 
 class Adjoint(abc.ABC):
-    """Knows the problem and the driver, no particular solver."""
+    """Knows the objective and the loop, no particular solver."""
 
     @abc.abstractmethod
     def run(

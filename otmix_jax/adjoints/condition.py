@@ -58,7 +58,7 @@ def conditioning(problem: Problem, mixture: Mixture) -> Conditioning:
     Example:
         >>> import otmix_jax as om
         >>> x = om.datasets.old_faithful().x
-        >>> mixture = om.fit(x, 2, key=0, ridge=0).mixture
+        >>> mixture = om.fit(x, 2, key=0, goal=om.Goal(ridge=0)).mixture
         >>> float(om.adjoints.conditioning(om.Problem(x), mixture).condition_number) < 10
         True
     """

@@ -68,6 +68,7 @@ def is_float(leaf: Any) -> bool:
 
 def cast(tree: Any, dtype: Any) -> Any:
     """The tree as JAX arrays, its floating leaves of one dtype; codes stay integers."""
+    dtype = jax.dtypes.canonicalize_dtype(dtype)
     arrays = jax.tree.map(jnp.asarray, tree)
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if is_float(leaf) else leaf, arrays)
 

@@ -15,7 +15,6 @@ from jaxtyping import Float, PyTree
 
 from ..core.numerics import accurate_sum, matmul, row_softmax, soft_rows
 from ..core.tree import is_float, pytree, replace
-from ..families.family import Family
 from ..families.forms import LinearForm
 
 
@@ -87,12 +86,12 @@ class Kernel(abc.ABC):
 
     @classmethod
     @abc.abstractmethod
-    def of(cls, columns: Columns, components: Family) -> "Kernel":
+    def of(cls, columns: Columns, components: Any) -> "Kernel":
         """The kernel for these columns and components."""
 
     @classmethod
     @abc.abstractmethod
-    def numbers_per_row(cls, components: Family) -> int:
+    def numbers_per_row(cls, components: Any) -> int:
         """About how many numbers a tile holds per row, which decides its size."""
 
     @abc.abstractmethod
@@ -152,12 +151,12 @@ class Reference(Kernel):
     components: Any
 
     @classmethod
-    def of(cls, columns: Columns, components: Family) -> "Reference":
+    def of(cls, columns: Columns, components: Any) -> "Reference":
         """See `Kernel.of`."""
         return cls(columns, components.prepared_cost(), components)
 
     @classmethod
-    def numbers_per_row(cls, components: Family) -> int:
+    def numbers_per_row(cls, components: Any) -> int:
         """Differences and whitened differences, and three numbers per component."""
         k, d = components.n_components, components.n_features or 1
         return 2 * k * d + 3 * k
@@ -194,7 +193,7 @@ class Linear(Kernel):
     form: LinearForm
 
     @classmethod
-    def of(cls, columns: Columns, components: Family) -> "Linear":
+    def of(cls, columns: Columns, components: Any) -> "Linear":
         """See `Kernel.of`.
 
         Raises:
@@ -210,7 +209,7 @@ class Linear(Kernel):
         return cls(columns, form)
 
     @classmethod
-    def numbers_per_row(cls, components: Family) -> int:
+    def numbers_per_row(cls, components: Any) -> int:
         """The features, and three numbers per component."""
         form: Any = jax.eval_shape(lambda c: c.linear_form(), components)
         return form.natural_parameters.shape[-1] + 3 * components.n_components
@@ -296,13 +295,13 @@ class Guarded(Kernel):
     safe: Reference
 
     @classmethod
-    def of(cls, columns: Columns, components: Family) -> "Guarded":
+    def of(cls, columns: Columns, components: Any) -> "Guarded":
         """See `Kernel.of`."""
         fast = Linear.of(columns, components)
         return cls(_everywhere(fast.form.safe()), fast, Reference.of(columns, components))
 
     @classmethod
-    def numbers_per_row(cls, components: Family) -> int:
+    def numbers_per_row(cls, components: Any) -> int:
         """The fast kernel's."""
         return Linear.numbers_per_row(components)
 

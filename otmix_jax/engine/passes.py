@@ -10,24 +10,23 @@ from jax.tree_util import Partial
 from jaxtyping import Float
 
 from ..core.tree import is_float
-from ..families.family import Family
 from .engine import Engine, Execution, Rows
 from .kernels import Columns, DualSweep, Kernel, Sweep, floats
 
 
-def sweep(engine: Engine, rows: Rows, columns: Columns, components: Family) -> Sweep:
+def sweep(engine: Engine, rows: Rows, columns: Columns, components: Any) -> Sweep:
     """Value, mass and statistics of all rows."""
     kernel = engine.kernel.of(columns, components)
     return engine.execution.reduce(Partial(engine.kernel.sweep, kernel), rows)
 
 
-def dual(engine: Engine, rows: Rows, columns: Columns, components: Family) -> DualSweep:
+def dual(engine: Engine, rows: Rows, columns: Columns, components: Any) -> DualSweep:
     """Value, mass and overlap of all rows."""
     kernel = engine.kernel.of(columns, components)
     return engine.execution.reduce(Partial(engine.kernel.dual, kernel), rows)
 
 
-def value(engine: Engine, rows: Rows, columns: Columns, components: Family) -> Float[Array, ""]:
+def value(engine: Engine, rows: Rows, columns: Columns, components: Any) -> Float[Array, ""]:
     """The value of all rows; its derivative is taken in the same pass."""
     return total(engine.execution, engine.kernel.of(columns, components), rows)
 
@@ -50,7 +49,7 @@ def total(execution: Execution, kernel: Kernel, rows: Rows) -> Float[Array, ""]:
         kernel_dot, rows_dot = tangents
         dots = [*_in_frame(rows, rows_dot.x), rows_dot.weight]
         by_row = any(map(_moves, dots))
-        tile = Partial(_slopes, kernel, by_row=by_row)
+        tile = Partial(_slopes_by_row if by_row else _slopes, kernel)
         (value, gradient), in_rows = execution.finer().reduce(tile, rows, by_row=True)
         slopes = zip(gradient, _tangents(kernel, kernel_dot), strict=True)
         dot = _inner(slopes, value)
@@ -60,8 +59,13 @@ def total(execution: Execution, kernel: Kernel, rows: Rows) -> Float[Array, ""]:
     return value(kernel, rows)
 
 
-def _slopes(kernel: Kernel, x: Any, weight: Array, *, by_row: bool) -> tuple[Any, Any]:
-    value, slopes, in_rows = kernel.slopes(x, weight, by_row)
+def _slopes(kernel: Kernel, x: Any, weight: Array) -> tuple[Any, Any]:
+    value, slopes, _ = kernel.slopes(x, weight, False)
+    return (value, slopes), None
+
+
+def _slopes_by_row(kernel: Kernel, x: Any, weight: Array) -> tuple[Any, Any]:
+    value, slopes, in_rows = kernel.slopes(x, weight, True)
     return (value, slopes), in_rows
 
 

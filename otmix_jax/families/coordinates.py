@@ -249,7 +249,7 @@ class Affine(Frame):
     """
 
     origin: AnyArray
-    unit: AnyArray | float
+    unit: Any
 
     def into(self, x: Float[AnyArray, "*n d"]) -> Float[AnyArray, "*n d"]:
         """See `Frame.into`."""

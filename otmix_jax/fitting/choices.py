@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from ..core.status import Status
-from ..families import Description
+from ..families import Description, Gaussian
 from ..model import Solution
 
 CRITERIA = ("bic", "aic", "icl", "cross_validation")
@@ -46,9 +46,11 @@ class Candidate:
 
     @property
     def covariance(self) -> str:
-        """The covariance structure by name; of other families, the family."""
-        options = dict(self.family.options)
-        return str(options.get("covariance", self.family))
+        """The Gaussian's covariance structure by name; of other families, the family."""
+        structure = dict(self.family.options).get("covariance")
+        if self.family.family is not Gaussian or structure is None:
+            return str(self.family)
+        return getattr(structure, "__name__", str(structure))
 
     @property
     def healthy(self) -> bool:

@@ -15,7 +15,7 @@ from jax import Array
 from jax.core import Tracer
 from jaxtyping import PRNGKeyArray, PyTree
 
-from ..core.tree import pytree, replace
+from ..core.tree import pytree, replace, static
 from ..families import Description, describe
 from ..families.coordinates import SLICE
 from ..model import Mixture
@@ -42,7 +42,7 @@ class Goal:
     coupling: Coupling = SemiRelaxed()
     prior: Any = None
     ridge: float | None = None
-    learn_weights: bool | None = None
+    learn_weights: bool | None = static(default=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +91,7 @@ def _weak_prior(family: Description) -> Any:
     return family.weak_prior(jnp.ones(1) if family.family.table else Every(), jnp.ones(()))
 
 
-def check_family(
-    family: Any, covariance: Any, initial: Any, n_components: int | None
-) -> Description:
+def check_family(family: Any, covariance: Any, initial: Any, n_components: Any) -> Description:
     """What the fit is of, by name or by its start.
 
     Raises:

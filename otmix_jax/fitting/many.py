@@ -195,7 +195,7 @@ def _solve_slice(
     size: int,
     places: int,
     progress: Progress,
-) -> tuple[tuple[Solution, Starts], int]:
+) -> tuple[tuple[Solution, StartsAccount], int]:
     x, weights = pad(ragged, members, size, places)
     n_init = task.program.n_init
     # Places beyond the members repeat the first: they are no lanes, and only need a shape.

@@ -134,7 +134,7 @@ def _readable(rows: PyTree, n: int) -> np.ndarray:
     sound = np.ones(n, bool)
     for leaf in jax.tree.leaves(rows):
         if is_float(leaf):
-            sound &= np.isfinite(leaf.reshape(n, -1)).all(axis=1)
+            sound &= np.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim)))
     return sound
 
 

@@ -21,7 +21,7 @@ from ..core.tree import pytree, replace, select, static
 from ..engine import DualSweep
 from .couplings import centre, implied_target, psi, sinkhorn_step
 
-Problem = Any
+Unsolved = Any
 """What the dual is of: a `plans.Plan`, which is built on this module."""
 
 
@@ -68,12 +68,12 @@ class _State:
     done: Array
 
 
-def _residual(problem: Problem, g: Array, mass: Array) -> Array:
+def _residual(problem: Unsolved, g: Array, mass: Array) -> Array:
     target = implied_target(g, problem.log_target, problem.coupling.penalty_strength())
     return jnp.sum(jnp.abs(target - mass))
 
 
-def _curvature(problem: Problem, g: Array, sweep: DualSweep, epsilon: Array | float) -> Array:
+def _curvature(problem: Unsolved, g: Array, sweep: DualSweep, epsilon: Array | float) -> Array:
     """Minus the dual's Hessian, with the constant direction and absent columns filled in."""
     rho = problem.coupling.penalty_strength()
     target = implied_target(g, problem.log_target, rho)
@@ -86,7 +86,7 @@ def _curvature(problem: Problem, g: Array, sweep: DualSweep, epsilon: Array | fl
     return curvature + scale / curvature.shape[0] + jnp.diag(jnp.where(absent, scale, 0))
 
 
-def _next_trial(problem: Problem, state: _State, refused: Array, inner: Inner) -> _State:
+def _next_trial(problem: Unsolved, state: _State, refused: Array, inner: Inner) -> _State:
     rho = problem.coupling.penalty_strength()
     log_target = problem.log_target
     sinkhorn = sinkhorn_step(state.g, state.sweep.mass, log_target, state.epsilon, rho)
@@ -103,7 +103,7 @@ def _next_trial(problem: Problem, state: _State, refused: Array, inner: Inner) -
     return replace(state, trial=jnp.where(usable, newton, sinkhorn), newton=usable)
 
 
-def _step(problem: Problem, inner: Inner, tightest: float, state: _State) -> _State:
+def _step(problem: Unsolved, inner: Inner, tightest: float, state: _State) -> _State:
     """One pass over the rows: judge the trial, choose the next one, change epsilon if due."""
     entropy = jnp.asarray(problem.entropy, state.g.dtype)
     columns = replace(problem.columns, g=state.trial, epsilon=state.epsilon)
@@ -151,7 +151,7 @@ def _step(problem: Problem, inner: Inner, tightest: float, state: _State) -> _St
 
 
 @jax.jit
-def solve_potential(problem: Problem, start: Array, inner: Inner = Inner()) -> Potential:
+def solve_potential(problem: Unsolved, start: Array, inner: Inner = Inner()) -> Potential:
     """Maximises the dual from `start` [k]; see the module."""
     dtype = start.dtype
     tolerance = float(jnp.finfo(dtype).eps) ** 0.8
