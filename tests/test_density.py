@@ -83,7 +83,7 @@ def test_a_row_out_of_reach_still_has_a_plan(mixture):
 
 def test_an_absent_component_is_not_read():
     components = om.families.Gaussian(
-        jnp.array([[0.0], [jnp.nan]]), om.families.Spherical(jnp.array([1.0, jnp.nan]), 1)
+        jnp.array([[0.0], [jnp.nan]]), om.families.Spherical(jnp.array([1.0, jnp.nan]))
     )
     mixture = om.Mixture.from_weights(jnp.array([1.0, 0.0]), components)
     expected = multivariate_normal(0, 1).logpdf(0.3)

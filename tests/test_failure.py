@@ -140,10 +140,14 @@ BAD = {
     "weights < 0": (lambda x: x, {"sample_weight": -np.ones(60)}, r"row 0"),
     "weights nan": (lambda x: x, {"sample_weight": np.full(60, np.nan)}, r"finite and >= 0"),
     "weights zero": (lambda x: x, {"sample_weight": np.zeros(60)}, r"zero for every row"),
-    "n_init": (lambda x: x, {"n_init": 0}, r"n_init must be >= 1"),
-    "max_steps": (lambda x: x, {"max_steps": -1}, r"max_steps must be >= 0"),
-    "tolerance": (lambda x: x, {"tolerance": float("nan")}, r"tolerance must be a finite"),
-    "ridge": (lambda x: x, {"ridge": -1.0}, r"ridge must be a finite"),
+    "n_init": (lambda x: x, {"starts": om.Starts(n_init=0)}, r"n_init must be >= 1"),
+    "max_steps": (lambda x: x, {"limits": om.Limits(max_steps=-1)}, r"max_steps must be >= 0"),
+    "tolerance": (
+        lambda x: x,
+        {"limits": om.Limits(tolerance=float("nan"))},
+        r"tolerance must be a finite",
+    ),
+    "ridge": (lambda x: x, {"goal": om.Goal(ridge=-1.0)}, r"ridge must be a finite"),
     "covariance": (lambda x: x, {"covariance": "fill"}, r"'full', 'tied', 'diagonal', 'spherical'"),
 }
 

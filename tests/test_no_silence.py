@@ -105,6 +105,7 @@ def test_a_part_of_a_prior_stands_for_the_whole(faithful):
 def test_no_parameter_keeps_a_stale_inverse(faithful, structure):
     """Costs after a change of frame, of coordinates, of fields are those of the new parameters."""
     components = om.fit(faithful, 2, key=0, covariance=structure).mixture.components
+    faithful = jnp.asarray(faithful)
     frame = om.families.Affine(jnp.zeros(2), jnp.asarray(2.0))
     moved = components.out_of(frame)
     expected = components.cost(faithful) + 2 * np.log(2)

@@ -167,7 +167,7 @@ def test_frozen_means_have_their_closed_form(blobs):
 @pytest.mark.parametrize(("part", "weights"), [("mean", None), ("covariance", False)])
 def test_frozen_parts_stay_and_em_meets_the_gradient_path(blobs, structure, part, weights):
     first = start(blobs, covariance=structure)
-    initial = om.Mixture(first.log_weights, Frozen(first.components, **{part: True}))
+    initial = om.Mixture(first.log_weights, Frozen(first.components, part))
     problem = om.Problem(blobs, learn_weights=weights)
     em = om.solve(problem, initial, tolerance=1e-14, max_steps=5000)
     lbfgs = om.solve(problem, initial, om.solvers.Gradient(LBFGS), tolerance=1e-13, max_steps=999)

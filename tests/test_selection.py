@@ -114,7 +114,12 @@ def test_cross_validation_is_held_out():
     """K = 1 has a closed form: the moments of the rows that are not held out."""
     rng = np.random.default_rng(1)
     x = np.concatenate([rng.normal(size=(40, 1)), rng.normal(size=(40, 1)) + 7])
-    options = {"key": 4, "covariance": "spherical", "n_init": 3, "ridge": 0.0}
+    options = {
+        "key": 4,
+        "covariance": "spherical",
+        "starts": om.Starts(n_init=3),
+        "goal": om.Goal(ridge=0.0),
+    }
     choice = om.select(x, [1, 2], criterion="cross_validation", n_folds=4, **options)
     assert choice.best_candidate.n_components == 2
     order = np.asarray(jax.random.permutation(jax.random.fold_in(jax.random.key(4), 0), 80))
@@ -130,7 +135,7 @@ def test_cross_validation_is_held_out():
 
 def test_weights_are_repeated_rows(blobs):
     weight = np.arange(60) % 3
-    options = {"key": 0, "covariance": "diagonal", "n_init": 2}
+    options = {"key": 0, "covariance": "diagonal", "starts": om.Starts(n_init=2)}
     weighted = om.select(blobs, [1, 2], sample_weight=weight, **options)
     repeated = om.select(np.repeat(blobs, weight, axis=0), [1, 2], **options)
     for one, other in zip(weighted.candidates, repeated.candidates, strict=True):

@@ -181,6 +181,16 @@ class Description:
     def __str__(self) -> str:
         return f"{self.family.__name__}({_spelled(self.options)})"
 
+    @property
+    def priors(self) -> frozenset[str]:
+        """See `Family.priors`."""
+        return self.family.priors
+
+    @property
+    def parts(self) -> dict[str, "Description"]:
+        """The parts of a product by name."""
+        return dict(dict(self.options)["parts"])  # type: ignore[call-overload]
+
     def initial(self, x: PyTree, plan: Float[Array, "n k"]) -> Family:
         """See `Family.initial`."""
         return self.family.initial(x, plan, **dict(self.options))
@@ -236,8 +246,8 @@ def describe(family: Any = None, covariance: Any = None) -> Description:
     return found.of() if covariance is None else found.of(covariance=covariance)
 
 
-def check_prior(components: Any, prior: Prior | None) -> None:
-    """Refuses a prior that would be dropped.
+def check_prior(family: Any, prior: Prior | None) -> None:
+    """Refuses a prior that would be dropped by components, or by what a description makes.
 
     Raises:
         TypeError: for a part of it that the family has no use for.
@@ -246,12 +256,13 @@ def check_prior(components: Any, prior: Prior | None) -> None:
         return
     parts = {field.name: getattr(prior, field.name) for field in dataclasses.fields(prior)}
     given = {name for name, part in parts.items() if part is not None} - {"weights"}
-    for name in given - components.priors:
+    for name in given - family.priors:
         raise TypeError(
-            f"{type(components).__name__} has no use for a prior on its {name}; it takes "
-            f"{', '.join(sorted(components.priors)) or 'none'} beside the weights'"
+            f"{family if isinstance(family, Description) else type(family).__name__} has no use "
+            f"for a prior on its {name}; it takes "
+            f"{', '.join(sorted(family.priors)) or 'none'} beside the weights'"
         )
     for name, part in (prior.parts or {}).items():
-        if name not in components.parts:
-            raise TypeError(f"the prior's part {name!r} is none of {sorted(components.parts)}")
-        check_prior(components.parts[name], part)
+        if name not in family.parts:
+            raise TypeError(f"the prior's part {name!r} is none of {sorted(family.parts)}")
+        check_prior(family.parts[name], part)

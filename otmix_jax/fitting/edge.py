@@ -18,6 +18,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 from ..core.tree import pytree, replace, static
 from ..families import Description, describe
 from ..families.coordinates import SLICE
+from ..families.family import check_prior
 from ..model import Mixture
 from ..priors import Prior
 from ..solvers import Limits
@@ -80,6 +81,7 @@ def check_goal(goal: Goal, n_components: int, family: Description) -> tuple[Goal
         raise TypeError(f"{family} has no covariance for a ridge: leave ridge=None")
     strength = check_number(DEFAULT_RIDGE if goal.ridge is None else goal.ridge, "ridge")
     prior = goal.prior and Prior.of(goal.prior)
+    check_prior(family, prior)
     return Goal(entropy, coupling, prior, goal.ridge, goal.learn_weights), strength * has_weak
 
 
