@@ -71,7 +71,14 @@ class Squarem(Solver):
     ) -> tuple[SquaremState, tuple, Progress]:
         """After a step of EM comes a leap, after a leap the step of EM from where it led."""
         stepped, (following, _), _ = self.inner.update(objective, state.em, candidate, evaluation)
-        landed, here = self._landed(objective, state, candidate[0], evaluation)
+        leaped, here = stepped, following
+        if not candidate[0].components.exact_m_step:
+            # A leap is taken or not; only a step of EM is halved where it raised the objective.
+            leaped = self.inner.accept(objective, state.em, candidate[0], evaluation)
+            here = self.inner.proposal(objective, candidate[0], evaluation)
+        # A leap's account: its values, and what the step of EM before it won.
+        won = replace(leaped.progress, decrease=state.em.progress.decrease)
+        landed = replace(leaped, progress=won)
         lower = landed.progress.objective <= state.em.progress.objective
         lower &= landed.progress.status == int(Status.CONVERGED)
         after_leap = select(lower, (landed, here), (state.em, state.next))
@@ -83,17 +90,6 @@ class Squarem(Solver):
         due = ~state.leaping & jnp.isfinite(state.em.progress.objective)
         new = SquaremState(em, next_, due, length, longest)
         return new, (select(due, leap, next_), em.g), em.progress
-
-    def _landed(
-        self, objective: Objective, state: SquaremState, leap: Mixture, evaluation: Any
-    ) -> tuple[EMState, Mixture]:
-        """A leap that is taken, and EM's step from there.
-
-        Its account: the leap's values, and what the step of EM before it won.
-        """
-        em = self.inner.accept(objective, state.em, leap, evaluation)
-        em = replace(em, progress=replace(em.progress, decrease=state.em.progress.decrease))
-        return em, self.inner.proposal(objective, leap, evaluation)
 
     def mixture(self, state: SquaremState) -> Mixture:
         """The current mixture."""
