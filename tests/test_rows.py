@@ -227,3 +227,22 @@ def test_priors_for_parts(rows):
     problem = om.Problem(rows, prior=prior)
     objective = om.Objective.of(problem.checked()).loss(drawn.mixture)
     np.testing.assert_allclose(drawn.objective, objective, rtol=1e-11)
+
+
+def test_rows_on_a_device_are_not_copied_to_the_host(faithful, monkeypatch):
+    """Checks, frame and fit read them where they are; the answer is that of NumPy's rows."""
+    x, copied, asarray = jnp.asarray(faithful), [], np.asarray
+
+    def noted(value, *rest, **more):
+        if getattr(value, "shape", None) == x.shape and isinstance(value, jax.Array):
+            copied.append(value)
+        return asarray(value, *rest, **more)
+
+    monkeypatch.setattr(np, "asarray", noted)
+    on_device = om.fit(x, 2, key=0, starts=om.Starts(n_init=2))
+    assert not copied
+    monkeypatch.undo()
+    from_host = om.fit(faithful, 2, key=0, starts=om.Starts(n_init=2))
+    np.testing.assert_allclose(on_device.value, from_host.value, rtol=1e-12)
+    with pytest.raises(ValueError, match="1 NaN or infinite cells, the first at row 5, column 1"):
+        om.fit(x.at[5, 1].set(jnp.nan), 2, key=0)

@@ -1,5 +1,6 @@
 """EM and the gradient path: descent, agreement, stopping, history."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -8,6 +9,7 @@ from helpers import assert_same_mixture, begin, start, status, step
 
 import otmix_jax as om
 from otmix_jax.model import Objective
+from otmix_jax.solvers import loop
 
 GRADIENT = om.solvers.Gradient
 LBFGS, ADAM = GRADIENT(optax.lbfgs()), GRADIENT(optax.adam(1e-2))
@@ -104,3 +106,46 @@ def test_converged_means_close(faithful):
     loose = om.solve(problem, initial)
     tight = om.solve(problem, initial, tolerance=1e-20)
     assert 0 <= float(loose.value - tight.value) < 1e-7
+
+
+def test_the_same_solver_from_a_host_loop_over_a_stream(faithful):
+    """Only the question differs: the evaluation is summed over chunks, which lie on the host."""
+    chunks = np.array_split(faithful, 7)
+
+    @jax.jit
+    def part(chunk, mixture):
+        return Objective.of(om.Problem(chunk)).evaluate(mixture)
+
+    def streamed(objective, mixture, g):
+        del objective, g
+        parts = [part(jnp.asarray(chunk), mixture) for chunk in chunks]
+        shares = np.array([len(chunk) / len(faithful) for chunk in chunks])
+        return jax.tree.map(lambda *leaves: jnp.tensordot(shares, jnp.stack(leaves), 1), *parts)
+
+    class Streamed(om.solvers.EM):
+        question = staticmethod(streamed)
+
+    objective = Objective.of(om.Problem(faithful).checked())
+    solver, limits = Streamed(), om.Limits(1e-10, 500, 501)
+    initial = start(faithful, 2)
+    carry = loop.start(objective, solver, initial, limits)
+    while bool(loop.running(limits, carry)):
+        carry = loop.advance(objective, solver, limits, carry)
+    streamed_answer = loop.finish(objective, solver, carry)
+    whole = om.solve(om.Problem(faithful), initial, tolerance=1e-10, max_steps=500)
+    assert int(streamed_answer.n_steps) == int(whole.n_steps)
+    assert_same_mixture(streamed_answer.mixture, whole.mixture, rtol=1e-9, atol=1e-9)
+
+
+def test_a_solver_may_say_what_is_success(faithful):
+    """A component of weight zero: a failure to EM, the normal answer of an infinite mixture."""
+
+    class Atoms(om.solvers.EM):
+        ending = staticmethod(lambda mixture: jnp.zeros_like(mixture.log_weights[0], int))
+
+    first = start(faithful, 3)
+    initial = om.Mixture.from_weights(jnp.array([0.5, 0.5, 0.0]), first.components)
+    problem, objective = om.Problem(faithful), Objective.of(om.Problem(faithful).checked())
+    assert status(om.solve(problem, initial)) == "EMPTY_COMPONENT"
+    solver = Atoms()
+    assert status(loop.run(objective, solver, initial, om.Limits())) == "CONVERGED"
