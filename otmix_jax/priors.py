@@ -37,6 +37,7 @@ class Dirichlet:
     def penalty(self, log_weights: Float[Array, " k"]) -> Float[Array, ""]:
         """What it adds to the objective; absent components are left out."""
         present = log_weights > -jnp.inf
+        # twice `where`: 0 * -inf is NaN, in the derivative too
         return -jnp.sum(jnp.where(present, self.strength * jnp.where(present, log_weights, 0), 0))
 
 
@@ -62,6 +63,7 @@ class NormalMean:
     ) -> tuple[PyTree, Float[Array, " k"]]:
         """The statistics and the mass with the pseudo-row in every component."""
         plan = jnp.full((1, mass.shape[0]), self.strength, mass.dtype)
+        # through the components: their statistics have a pivot, which sums of others must share
         extra = components.statistics(jnp.asarray(self.centre)[None], plan)
         return jax.tree.map(jnp.add, statistics, extra), mass + self.strength
 

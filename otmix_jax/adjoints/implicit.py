@@ -57,6 +57,7 @@ class Implicit(Adjoint):
         self, objective: Objective, solver: Solver, initial: Mixture, limits: Limits
     ) -> Solution:
         """Runs without derivatives, then attaches the implicit one."""
+        # a while_loop has no reverse mode: the derivative comes from `_attach` alone
         still = jax.lax.stop_gradient(objective)
         solution = run(still, *jax.lax.stop_gradient((solver, initial, limits)))
         if self.newton_steps:
@@ -102,6 +103,7 @@ def _attach_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
 
 def _solve(adjoint: Implicit, here: Optimality, right: Float[Array, " p"]) -> Float[Array, " p"]:
     """H^-1 right, in a form that JAX differentiates and transposes."""
+    # what judges the solve has no derivative: only product and right side have
     still = jax.lax.stop_gradient(here)
     residual, gauge, scale = still.gradient(still.zeros), still.gauge, still.scale
 
@@ -121,6 +123,7 @@ def _solve(adjoint: Implicit, here: Optimality, right: Float[Array, " p"]) -> Fl
     def product(v: Array) -> Array:
         return here.product(here.zeros, v)
 
+    # symmetric: reverse mode solves with the same function, not a transposed one
     return jax.lax.custom_linear_solve(product, right, solve, symmetric=True)
 
 

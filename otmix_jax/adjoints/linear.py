@@ -47,7 +47,9 @@ class Spectrum:
     @classmethod
     def of(cls, matrix: Float[Array, "p p"], gauge: Float[Array, " p"]) -> "Spectrum":
         """From the Hessian, and the direction that moves nothing (or zeros)."""
+        # -1 throughout has a negative eigenvalue: not regular, where those of NaN say nothing
         matrix = jnp.where(jnp.all(jnp.isfinite(matrix)), 0.5 * (matrix + matrix.T), -1.0)
+        # exactly 0: absent components are selected away, not multiplied by a small weight
         absent = ~jnp.any(matrix != 0, axis=1)
         diagonal = jnp.diagonal(matrix)
         root = jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1))
@@ -117,6 +119,7 @@ def conjugate_gradients(
         pushed = product(s.direction)
         curvature = jnp.sum(s.direction * pushed)
         regular = curvature > flat * jnp.sum(scale * s.direction**2)
+        # without positive curvature it stays, and `regular` ends the loop
         length = jnp.where(regular, s.squared / jnp.where(regular, curvature, 1), 0)
         residual = s.residual - length * pushed
         now = jnp.sum(residual**2 / scale)

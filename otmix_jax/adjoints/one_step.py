@@ -11,6 +11,7 @@ from ..solvers.loop import Limits, Solver, run
 from .base import Adjoint, frozen_weights, values_of, with_answer, with_frozen
 
 
+# a rule, not answer + carrier - stop_gradient(carrier), which would round the answer
 @jax.custom_jvp
 def _borrow(answer: PyTree, carrier: PyTree) -> PyTree:
     """The answer, with the derivative of the carrier, a tree of the same shape."""

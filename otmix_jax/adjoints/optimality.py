@@ -26,6 +26,7 @@ class Optimality:
     mixture: Mixture
 
     def _tree(self, tree: dict) -> PyTree:
+        # proportions that are held have no coordinates: the Hessian would be singular along them
         learned = self.objective.learns_weights
         return tree if learned else {"components": tree["components"]}
 

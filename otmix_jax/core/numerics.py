@@ -27,6 +27,7 @@ def safe_log(x: Array) -> Array:
 
 def safe_divide(numerator: Array, denominator: Array) -> Array:
     """`numerator / denominator`, 0 where the denominator is 0, with finite gradients there."""
+    # twice `where`, as in `safe_log`: 0 / 0 not selected still has a derivative of NaN
     present = denominator != 0
     return jnp.where(present, numerator / jnp.where(present, denominator, 1), 0)
 
@@ -34,6 +35,7 @@ def safe_divide(numerator: Array, denominator: Array) -> Array:
 def logsumexp(logits: Array, axis: int) -> Array:
     """Log-sum-exp; -inf where every entry is -inf, with gradient 0 there (JAX's gives NaN)."""
     peak = jnp.max(logits, axis, keepdims=True)
+    # -inf - -inf is NaN, so a peak that is not finite is 0; it cancels, so it has no derivative
     peak = jax.lax.stop_gradient(jnp.where(jnp.isfinite(peak), peak, 0))
     return safe_log(jnp.sum(jnp.exp(logits - peak), axis)) + jnp.squeeze(peak, axis)
 
@@ -41,6 +43,7 @@ def logsumexp(logits: Array, axis: int) -> Array:
 def log_ratio(mass: Array, log_weights: Array) -> Float[Array, " k"]:
     """The logarithm of D_j = m_j / pi_j, -inf at absent components."""
     present = log_weights > -jnp.inf
+    # twice `where`: -inf - -inf is NaN
     return jnp.where(present, safe_log(mass) - jnp.where(present, log_weights, 0), -jnp.inf)
 
 
@@ -50,11 +53,13 @@ def accurate_sum(v: Array) -> Array:
         return jnp.sum(v)
     width = max(math.isqrt(v.shape[0]), 1)
     head = v.shape[0] // width * width
+    # the rest apart: padding to a rectangle would copy the vector
     return jnp.sum(jnp.sum(v[:head].reshape(-1, width), axis=0)) + jnp.sum(v[head:])
 
 
 def normalize(weights: Array) -> Array:
     """Weights divided by their sum, without overflow or underflow; all zero stays all zero."""
+    # it cancels, so it needs no derivative: that of a maximum is arbitrary at ties
     peak = jax.lax.stop_gradient(jnp.max(jnp.abs(weights)))
     scaled = safe_divide(weights, peak)
     return safe_divide(scaled, accurate_sum(scaled))
@@ -95,12 +100,14 @@ def row_softmax(
     Source: Vayer and Lasalle, arXiv 2501.12005, eq. (2.6) and (3.2).
     """
     present = log_weights > -jnp.inf
+    # by `where`: an absent component's cost may be NaN, which a weight of 0 does not remove
     reduced = jnp.where(present, cost, 0) - g
     if epsilon is None:
         return soft_rows(log_weights - reduced, log_weights)
     # Relative to the cheapest, so that no epsilon over- or underflows a whole row.
     cheapest = jnp.min(jnp.where(present, reduced, jnp.inf), axis=1)
     base = jax.lax.stop_gradient(jnp.where(jnp.isfinite(cheapest), cheapest, 0))[:, None]
+    # epsilon may be traced: both limits are computed, so neither may divide by 0
     soft = epsilon > 0
     scale = jnp.where(soft, epsilon, 1)
     # An infinite cost stays out of the division, or its derivative in epsilon would be NaN.
@@ -109,6 +116,7 @@ def row_softmax(
     f, conditional = soft_rows(log_weights - dearer, log_weights)
     f = _gently(f, dearer, log_weights)
     hard = _cheapest(reduced - base, present, conditional)
+    # 0 * inf: a cost of +inf that is not chosen must not count
     hard_f = jnp.sum(jnp.where(hard > 0, hard * reduced, 0), axis=1)
     return jnp.where(soft, base[:, 0] + scale * f, hard_f), jnp.where(soft, conditional, hard)
 
@@ -125,6 +133,7 @@ def _gently(f: Array, dearer: Array, log_weights: Array) -> Array:
     rounding = 8 * len(weights) * jnp.finfo(weights.dtype).eps
     unit = jnp.abs(total - 1) < rounding
     excess += total - jnp.where(unit, jax.lax.stop_gradient(total), 1)
+    # beyond, the plain logarithm keeps the digits, and log1p loses them towards -1
     near = excess > -0.5
     return jnp.where(near, -jnp.log1p(jnp.where(near, excess, 0)), f)
 
@@ -141,11 +150,13 @@ def soft_rows(
     logits: Float[Array, "n k"], log_weights: Float[Array, " k"]
 ) -> tuple[Float[Array, " n"], Float[Array, "n k"]]:
     """`row_softmax` at epsilon = 1 from logits, log pi_j + g_j - c_ij."""
+    # it cancels, so it needs no derivative
     peak = jax.lax.stop_gradient(jnp.max(logits, axis=1, keepdims=True))
     peak = jnp.where(jnp.isfinite(peak), peak, 0)
     # One exponential for both: they cost more than all else when there are few features.
     scaled = jnp.exp(logits - peak)
     total = jnp.sum(scaled, axis=1, keepdims=True)
+    # a row that no exponential reaches follows pi; one division per row, not per entry
     conditional = jnp.where(
         total == 0, jnp.exp(log_weights), scaled * safe_divide(jnp.ones_like(total), total)
     )
@@ -158,6 +169,7 @@ def kl_divergence(p: Float[Array, "*shape"], q: Float[Array, "*shape"]) -> Float
     For two arrays of the same total mass it is the note's KL (its section 1).
     """
     continuous = jnp.all((p == 0) | (q != 0))
+    # zeros of p are replaced before the logarithm: 0 * -inf is NaN, in the derivative too
     log_ratio = safe_log(jnp.where(p != 0, p, 1)) - safe_log(jnp.where(q != 0, q, 1))
     terms = jnp.where(p != 0, p * log_ratio, 0) - p + q
     return jnp.where(continuous, jnp.sum(terms), jnp.inf)

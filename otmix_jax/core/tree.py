@@ -36,9 +36,11 @@ def pytree(cls: type[_T]) -> type[_T]:
     Unflattening does not call the constructor: JAX puts tracers, axes and plain objects in the
     place of arrays, which no check should see.
     """
+    # eq=False: the == of two arrays is an array, not a truth value
     cls = dataclasses.dataclass(frozen=True, eq=False)(cls)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     leaves = tuple(f.name for f in fields if not f.metadata.get("static", False))
+    # jit compares them by == and hash: an unhashable one raises, a fresh one compiles anew
     statics = tuple(f.name for f in fields if f.metadata.get("static", False))
 
     def flatten_with_keys(instance: _T) -> tuple[tuple, tuple]:
@@ -62,12 +64,14 @@ def replace(instance: _T, **changes: Any) -> _T:
 
 def is_float(leaf: Any) -> bool:
     """Whether a leaf is real: what a derivative is taken in, and what has a precision."""
+    # a Python number has no dtype
     dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
     return jnp.issubdtype(dtype, jnp.floating)
 
 
 def cast(tree: Any, dtype: Any) -> Any:
     """The tree as JAX arrays, its floating leaves of one dtype; codes stay integers."""
+    # float64 means float32 where 64 bits are off: asked for as it is, JAX would warn
     dtype = jax.dtypes.canonicalize_dtype(dtype)
     arrays = jax.tree.map(jnp.asarray, tree)
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if is_float(leaf) else leaf, arrays)

@@ -22,11 +22,14 @@ def regular_cholesky(matrices: Float[Array, "... d d"]) -> Float[Array, "... d d
     test does not depend on the columns' units.
     """
     d = matrices.shape[-1]
+    # written out, the program grows with d^3: wide matrices would take too long to compile
     factor = _cholesky(matrices) if d <= UNROLLED else _cholesky_loop(matrices)
     variance = diagonal(matrices)
     pivot = diagonal(factor) ** 2
     floor = d * jnp.finfo(matrices.dtype).eps * variance
+    # false for NaN too
     regular = jnp.all(pivot > floor, axis=-1)
+    # no value can raise under jit: to a solver, NaN is a collapse
     return jnp.where(regular[..., None, None], factor, jnp.nan)
 
 
@@ -41,14 +44,17 @@ def _cholesky(matrices: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
     return _lower(entry, d)
 
 
+# a rule of its own: reverse mode would else keep the whole factor at each of d steps
 @jax.custom_jvp
 def _cholesky_loop(matrices: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
     """The same, a column at a time; it reads the lower triangle."""
     d = matrices.shape[-1]
 
     def column(j: Array, factor: Array) -> Array:
+        # the whole row is summed: columns from j on are still 0
         rest = matrices[..., :, j] - jnp.sum(factor * factor[..., j, None, :], axis=-1)
         pivot = _root(rest[..., j, None])
+        # by masks: a slice up to a traced j has no static shape
         below = jnp.where(jnp.arange(d) > j, rest / pivot, 0)
         return factor.at[..., :, j].set(jnp.where(jnp.arange(d) == j, pivot, below))
 
@@ -60,6 +66,7 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     """L^-1 dL = lower(L^-1 dA L^-T), with half the diagonal."""
     factor = _cholesky_loop(primals[0])
     inverse = inverse_triangle(factor)
+    # only the lower triangle is read, so its tangent stands for both
     dot = jnp.tril(tangents[0])
     dot += jnp.swapaxes(jnp.tril(dot, -1), -1, -2)
     relative = multiply(multiply(inverse, dot), jnp.swapaxes(inverse, -1, -2))
@@ -76,12 +83,14 @@ def _inverse_doubled(factor: Float[Array, "... d d"]) -> Float[Array, "... d d"]
     d = factor.shape[-1]
     width = 1 << (d - 1).bit_length()
     rest = [(0, 0)] * (factor.ndim - 2) + [(0, width - d)] * 2
+    # 1 on the padded diagonal, whose reciprocal would else be inf
     padded = jnp.pad(factor, rest) + jnp.diag((jnp.arange(width) >= d).astype(factor.dtype))
     inverse = 1 / diagonal(padded)[..., None, None]
     size = 1
     while size < width:
         count = width // (2 * size)
         blocks = padded.reshape(*padded.shape[:-2], count, 2, size, count, 2, size)
+        # by a mask, as in `diagonal`: a gather compiles to more loops
         own = np.eye(count, dtype=bool)[:, None, :, None]
         corners = jnp.sum(jnp.where(own, blocks[..., 1, :, :, 0, :], 0), axis=-2)
         above, below = inverse[..., ::2, :, :], inverse[..., 1::2, :, :]
@@ -135,6 +144,7 @@ def multiply(a: Float[Array, "... m d"], b: Float[Array, "... d n"]) -> Float[Ar
     d = a.shape[-1]
     if d > UNROLLED:
         return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+    # tiny products one by one leave a processor idle: as sums they are one loop over the batch
     return sum(
         (a[..., :, i, None] * b[..., None, i, :] for i in range(1, d)),
         a[..., :, 0, None] * b[..., None, 0, :],
@@ -145,6 +155,7 @@ def pack(factor: Float[Array, "... d d"]) -> Float[Array, "... t"]:
     """Lower triangle as a vector, the diagonal through a logarithm."""
     d = factor.shape[-1]
     rows, columns = np.tril_indices(d)
+    # the logarithm of the diagonal alone: zeros above it would make NaN of the derivative
     logged = jnp.where(np.eye(d, dtype=bool), jnp.log(diagonal(factor))[..., None, :], factor)
     return logged[..., rows, columns]
 
@@ -155,6 +166,7 @@ def unpack(coordinates: Float[Array, "... t"], d: int) -> Float[Array, "... d d"
     zeros = jnp.zeros((*coordinates.shape[:-1], d, d), coordinates.dtype)
     factor = zeros.at[..., rows, columns].set(coordinates)
     eye = np.eye(d, dtype=bool)
+    # 0 off the diagonal before exp, which a large entry would overflow
     return jnp.where(eye, jnp.exp(jnp.where(eye, factor, 0)), factor)
 
 

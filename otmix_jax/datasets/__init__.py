@@ -24,6 +24,7 @@ class Dataset:
 
 def _read(name: str) -> Float[np.ndarray, "n d"]:
     with resources.files(__name__).joinpath(name).open() as file:
+        # ndmin: a single column stays a table [n, 1]
         return np.loadtxt(file, delimiter=",", skiprows=1, ndmin=2)
 
 

@@ -55,6 +55,7 @@ def rows_of(
     """Rows, any of which may be absent unless they are `complete`."""
     if complete or weight.shape[0] == 0:
         return Rows(x, weight, frame)
+    # a real row, the heaviest: zeros may lie off the family's support
     first = jnp.argmax(weight)
     heaviest = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, 1), x)
     heaviest = jax.lax.stop_gradient(heaviest if frame is None else frame.into(heaviest))
@@ -70,6 +71,7 @@ def read(rows: Rows, x: PyTree, weight: Array) -> PyTree:
     x = x if rows.frame is None else rows.frame.into(x)
     if rows.stand_in is None:
         return x
+    # replaced, not multiplied by its weight: 0 * nan is NaN
     readable = (weight != 0) | finite_rows(x)
     return jax.tree.map(
         lambda leaf, instead: jnp.where(along(readable, leaf), leaf, instead), x, rows.stand_in
@@ -149,6 +151,7 @@ class Tiled(Execution):
 
     def tile_rows(self, n: int) -> int:
         """See `Execution.tile_rows`."""
+        # as equal as may be: what the last tile shares with the one before is computed twice
         count = max(-(-n // self.size), 1)
         return min(-(-n // (8 * count)) * 8, self.size, n)
 
@@ -167,6 +170,7 @@ class Tiled(Execution):
 
         def one(number: Array) -> tuple[Array, tuple[Any, Any]]:
             first = jnp.minimum(number * size, n - size)
+            # sliced inside the checkpoint: backpropagation keeps a number, not a copy of the tile
             x, weight, *same = jax.tree.map(
                 lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, size),
                 (rows.x, rows.weight, *others),
@@ -190,6 +194,7 @@ class Tiled(Execution):
         # The last tile goes first: of the rows that it shares, the one before writes the answer.
         order = jnp.roll(jnp.arange(count, dtype=jnp.int32), 1)
         (sums, side_by_side), _ = jax.lax.scan(body, (_zeros(summed), blank), order)
+        # once, at the end: added at each tile the errors would be rounded away again
         total = jax.tree.map(lambda s, e: s if e.size == 0 else s + e, *sums)
         return (total, side_by_side) if by_row else total
 
@@ -204,6 +209,7 @@ def _write(whole: PyTree, part: PyTree, first: Array) -> PyTree:
 def _zeros(like: PyTree) -> tuple[PyTree, PyTree]:
     """Running sums, and their rounding errors below double precision; empty ones above it."""
     sums = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), like)
+    # empty, not None: the carry of a scan keeps one structure
     narrow = jax.tree.map(lambda s: is_float(s) and s.dtype.itemsize < 8, like)
     return sums, jax.tree.map(lambda s, n: s if n else jnp.zeros((0,), s.dtype), sums, narrow)
 
@@ -216,9 +222,12 @@ def _plus(sums: tuple[PyTree, PyTree], new: PyTree) -> tuple[PyTree, PyTree]:
     def lost(a: Array, b: Array, total: Array, error: Array) -> Array:
         if error.size == 0:
             return error
+        # 0 in exact arithmetic, so its derivative is too
         a, b, total = jax.lax.stop_gradient((a, b, total))
         part = total - a
+        # as written: a compiler that may reassociate would make it 0
         missing = (a - (total - part)) + (b - part)
+        # inf - inf: an infinite sum must stay infinite, not become NaN
         return error + jnp.where(jnp.isfinite(missing), missing, 0)
 
     return after, jax.tree.map(lost, before, new, after, errors)
@@ -245,6 +254,7 @@ def choose(components: Family, n: int, dtype: DTypeLike) -> Engine:
     MiB elsewhere; rows that fit into one are not split.
     """
     kernel: type[Kernel] = Reference
+    # asked first: small problems then trace no linear form
     if n <= SMALLEST and fits(components):
         kernel = Entrywise
     else:
@@ -259,4 +269,5 @@ def tile_size(kernel: type[Kernel], components: Family, dtype: DTypeLike) -> int
     """The power of two of rows that a tile holds on JAX's default platform, within bounds."""
     most_bytes, most_rows = ON_CPU if jax.default_backend() == "cpu" else ON_ACCELERATOR
     per_row = kernel.numbers_per_row(components) * jnp.dtype(dtype).itemsize
-    return min(max(1 << (most_bytes // per_row).bit_length() - 1, SMALLEST), most_rows)
+    # - binds tighter than <<: the power of two at or below the quotient
+    return min(max(1 << max((most_bytes // per_row).bit_length() - 1, 0), SMALLEST), most_rows)

@@ -98,6 +98,7 @@ class Entrywise(Kernel):
             offset[j] - 0.5 * _square_norm(form.whitening[j], entries)
             for j, entries in enumerate(u)
         ]
+        # it cancels, so it needs no derivative
         peak = jax.lax.stop_gradient(functools.reduce(jnp.maximum, logits))
         lost = peak == -jnp.inf  # out of reach of every component: the plan follows pi
         base = jnp.where(lost, 0, peak)
@@ -105,6 +106,7 @@ class Entrywise(Kernel):
             jnp.exp(jnp.where(lost, log_weights[j], logit - base)) for j, logit in enumerate(logits)
         ]
         total = _added(scaled)
+        # 0 only where no component is present at all: `sweep` divides by it
         total = jnp.where(total == 0, 1, total)
         return jnp.where(lost, jnp.inf, -jnp.log(total) - base), scaled, total
 

@@ -127,6 +127,7 @@ class Kernel(abc.ABC):
 
         value, pullback = jax.vjp(value_of, self, *((*floats(x), row_weight) if by_row else ()))
         in_kernel, *in_rows = pullback(jnp.ones_like(value))
+        # integer and boolean leaves come back as float0, which no sum takes
         return value, floats(in_kernel), in_rows
 
     def dual(self, x: PyTree, row_weight: Float[Array, " t"]) -> DualSweep:
@@ -211,16 +212,19 @@ class Linear(Kernel):
     @classmethod
     def numbers_per_row(cls, components: Any) -> int:
         """The features, and three numbers per component."""
+        # shapes alone: nothing is computed
         form: Any = jax.eval_shape(lambda c: c.linear_form(), components)
         return form.natural_parameters.shape[-1] + 3 * components.n_components
 
     def _plan(self, x: PyTree, features: Array, scores: Array) -> tuple[Array, Array]:
         columns, base = self.columns, self.form.log_base_measure(x)
         if columns.epsilon is None and not self.form.linked:
+            # base is the same for every component: the softmax does not feel it, only f does
             f, conditional = soft_rows(scores, columns.log_weights)
             return f - base, conditional
         g = 0.0 if columns.g is None else columns.g
         if self.form.linked:
+            # a link is not linear, so base goes in before it
             cost = self.form.cost(scores + jnp.reshape(base, (-1, 1)))
             return row_softmax(cost, columns.log_weights, g, columns.epsilon)
         f, conditional = row_softmax(-scores, columns.log_weights, g, columns.epsilon)
@@ -241,6 +245,7 @@ class Linear(Kernel):
         if not form.linked:
             sums = matmul(plan.T, features)
             statistics = form.statistics(sums, form.total(x, row_weight))
+            # the first feature is 1, so its sum is the mass: no further pass over the plan
             return Sweep(value, sums[:, 0], statistics)
         base = jnp.reshape(form.log_base_measure(x), (-1, 1))
         scaled = plan * form.scale(scores + base)
@@ -256,6 +261,7 @@ def _in_logits(columns: Columns, parameters: Array) -> Array:
     product of split numbers makes NaN of an infinite one; unless none is present at all.
     """
     present = columns.log_weights > -jnp.inf
+    # a quarter of the range: what is added to it must not reach -inf
     lowest = jnp.where(jnp.any(present), 0.25 * jnp.finfo(parameters.dtype).min, -jnp.inf)
     g = 0.0 if columns.g is None else columns.g
     offset = jnp.where(present, columns.log_weights + g, lowest)
@@ -275,6 +281,7 @@ def _everywhere(safe: Array) -> Array:
 @_everywhere.def_vmap
 def _(axis_size: int, in_batched: list, safe: Array) -> tuple[Array, bool]:
     del axis_size
+    # through the rule again, for an outer vmap; False: the answer has no axis of lanes
     return (_everywhere(jnp.all(safe, axis=0)) if in_batched[0] else safe), False
 
 
@@ -298,6 +305,7 @@ class Guarded(Kernel):
     def of(cls, columns: Columns, components: Any) -> "Guarded":
         """See `Kernel.of`."""
         fast = Linear.of(columns, components)
+        # both kernels invert the same factors: XLA merges the two, as there is no loop in them
         return cls(_everywhere(fast.form.safe()), fast, Reference.of(columns, components))
 
     @classmethod
@@ -311,6 +319,7 @@ class Guarded(Kernel):
         return self.fast.columns
 
     def _take_fast(self, x: PyTree) -> Array:
+        # it decides between kernels of the same value: no derivative
         reaches = _everywhere(self.fast.form.reaches(jax.lax.stop_gradient(x)))
         return self.fast_is_safe & reaches
 
@@ -332,6 +341,7 @@ class Guarded(Kernel):
         The derivative of a choice would hold what either kernel's needs, for every row.
         """
 
+        # branches of a cond yield the same structure: zeros for the kernel that does not run
         def in_fast(x: PyTree, a: Array) -> tuple[Array, Any, Any]:
             value, slopes, in_rows = self.fast.slopes(x, a, by_row)
             return value, (slopes, jax.tree.map(jnp.zeros_like, floats(self.safe))), in_rows

@@ -48,8 +48,10 @@ def total(execution: Execution, kernel: Kernel, rows: Rows) -> Float[Array, ""]:
         kernel, rows = primals
         kernel_dot, rows_dot = tangents
         dots = [*_in_frame(rows, rows_dot.x), rows_dot.weight]
+        # known when tracing: without a tangent in the rows no [n, d] derivative is made
         by_row = any(map(_moves, dots))
         tile = Partial(_slopes_by_row if by_row else _slopes, kernel)
+        # smaller tiles: a derivative holds about twice as much per row
         (value, gradient), in_rows = execution.finer().reduce(tile, rows, by_row=True)
         slopes = zip(gradient, _tangents(kernel, kernel_dot), strict=True)
         dot = _inner(slopes, value)
@@ -86,6 +88,7 @@ def _in_frame(rows: Rows, dot: Any) -> list:
     if rows.frame is None or not any(map(_moves, tangents)):
         return tangents
     real = floats(rows.x)
+    # jvp wants arrays, not symbolic zeros
     filled = [
         t if _moves(t) else jnp.zeros_like(leaf) for t, leaf in zip(tangents, real, strict=True)
     ]

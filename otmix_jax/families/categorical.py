@@ -65,6 +65,7 @@ class Categorical(Family):
 
     def linear_form(self) -> "CategoricalForm":
         """T(x) = (1, one indicator for each item and level)."""
+        # a constant of 0 must be there all the same: the linear kernel adds log pi to it
         logs = jnp.log(self.probability).reshape(self.n_components, -1)
         parameters = jnp.concatenate([jnp.zeros_like(logs[:, :1]), logs], axis=1)
         return CategoricalForm(parameters, self.probability)
@@ -82,6 +83,7 @@ class Categorical(Family):
         blank = jnp.zeros((plan.shape[1], x.shape[1], levels), plan.dtype)
         counts = einsum("nk,ndl->kdl", plan, _one_hot(x, blank))
         mass = jnp.sum(plan, axis=0)[:, None, None]
+        # 1e-6: a component without rows gets equal shares, not 0 / 0
         return cls((counts + 0.01 * mass / levels + 1e-6) / (1.01 * mass + 1e-6 * levels))
 
     @classmethod
@@ -112,6 +114,7 @@ class Categorical(Family):
 
 
 def _one_hot(x: Array, like: Array) -> Float[Array, "n d l"]:
+    # a code out of range gives zeros without a word: `check` refuses it at the host edge
     return jax.nn.one_hot(jnp.asarray(x).astype(jnp.int32), like.shape[-1], dtype=like.dtype)
 
 

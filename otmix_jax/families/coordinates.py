@@ -49,6 +49,7 @@ class Domain:
 
 def _simplex_basis(d: int) -> np.ndarray:
     """[d, d - 1] orthonormal columns that sum to zero: no direction that moves nothing."""
+    # NumPy, at trace time: a constant of the program
     basis = np.tri(d, d - 1, -1) * -1.0
     basis = np.where(np.eye(d, d - 1, dtype=bool), np.arange(d - 1, 0, -1), basis)
     return basis / np.linalg.norm(basis, axis=0) if d > 1 else basis
@@ -56,6 +57,7 @@ def _simplex_basis(d: int) -> np.ndarray:
 
 def _simplex_at(origin: Array, z: Array) -> Array:
     moved = jnp.log(origin) + matmul(z, jnp.asarray(_simplex_basis(origin.shape[-1]).T, z.dtype))
+    # in logarithms: a long step would overflow before it is divided by the sum
     return jnp.exp(moved - logsumexp(moved, axis=-1)[..., None])
 
 
@@ -91,12 +93,16 @@ def _sphere_at(origin: Array, z: Array) -> Array:
 def _sphere_coordinates(value: Array, origin: Array) -> Array:
     cosine = jnp.sum(value * origin, axis=-1, keepdims=True)
     tangent = _reflected(origin, value - cosine * origin)[..., 1:]
-    sine = jnp.sqrt(jnp.sum(tangent**2, axis=-1, keepdims=True))
+    squared = jnp.sum(tangent**2, axis=-1, keepdims=True)
+    moved = squared > 0  # at the origin the root has no derivative, and the quotient is 1
+    sine = jnp.sqrt(jnp.where(moved, squared, 1))
+    # arccos would lose half the digits near the origin, where the cosine is flat
     angle = jnp.arctan2(sine, cosine)
-    return tangent * jnp.where(sine > 0, angle / jnp.where(sine > 0, sine, 1), 1)
+    return tangent * jnp.where(moved, angle / sine, 1)
 
 
 def _factor_at(origin: Array, z: Array) -> Array:
+    # tril: what stands above the diagonal is no parameter, and gets no gradient
     return multiply(jnp.tril(origin), unpack(z, origin.shape[-1]))
 
 
@@ -160,6 +166,7 @@ def count_components(self: Any) -> int:
     """K, from the first field that has an axis for it."""
     for field in learned(self):
         value, axes = getattr(self, field.name), field.metadata["axes"]
+        # from the back: a batch of mixtures has its axes in front
         if field.metadata["domain"] is not NESTED and not field.metadata["shared"]:
             return jnp.shape(value)[-1 - axes]
     raise TypeError(f"{type(self).__name__} has no parameter of its own for each component")
@@ -274,7 +281,9 @@ class Affine(Frame):
         if isinstance(x, Array):
             return cls(*_location(x, jnp.ones(len(x), x.dtype) if weight is None else weight))
         slices = [slice(i, i + SLICE) for i in range(0, len(x), SLICE)]
+        # a view of one number, not an array as long as the data
         a = np.broadcast_to(1.0, len(x)) if weight is None else weight
+        # in float64, a slice at a time: float32 sums of many rows lose the mean's digits
         total = sum(a[part] @ x[part].astype(np.float64) for part in slices)
         origin = (total / a.sum()).astype(x.dtype)
         # The largest deviation, not the root mean square: squares over- or underflow past 1e154.
@@ -286,6 +295,7 @@ class Affine(Frame):
         """The frames of groups of rows behind one another, with a leading axis: all at once."""
         wide = x.astype(np.float64)
         owner = np.repeat(np.arange(len(begins)), np.diff([*begins, len(x)]))
+        # no group may be empty: reduceat would give it the first row of the next
         total = np.add.reduceat(weight, begins)
         origin = np.add.reduceat(weight[:, None] * wide, begins) / total[:, None]
         wide -= origin[owner]
@@ -302,14 +312,18 @@ def _location(x: Float[Array, "n d"], weight: Float[Array, " n"]) -> tuple[Array
     weight = weight.astype(x.dtype) / jnp.sum(weight)
     origin = matmul(weight, x)
     present = (weight > 0)[:, None]
+    # under jit x - origin is fused into the maximum: no second array as long as the data
     return origin, power_of_two(jnp.max(jnp.where(present, jnp.abs(x - origin), 0)))
 
 
 def power_of_two(length: Any) -> Any:
     """The power of two near a length, 1 for 0: division by it changes no digit."""
+    # NumPy stays NumPy: nothing moves to the device at the host edge
     module = jnp if isinstance(length, Array) else np
     positive = module.where(length > 0, length, 1)
-    return module.exp2(module.round(module.log2(positive)))
+    # ldexp, since XLA rounds exp2: a unit of 8192.004 would change every digit
+    exponent = module.round(module.log2(positive)).astype(int)
+    return module.ldexp(module.ones_like(positive), exponent)
 
 
 @pytree
@@ -334,6 +348,7 @@ class Parts(Frame):
     @property
     def inverse(self) -> "Parts":
         """See `Frame.inverse`."""
+        # is_leaf: a frame is a PyTree too, and the map would go on into its arrays
         return Parts(jax.tree.map(lambda f: f.inverse, self.parts, is_leaf=_is_frame))
 
 

@@ -98,6 +98,7 @@ class Elliptical(Family):
 
     def prepared_cost(self) -> Partial:
         """`cost` with the factors inverted."""
+        # Partial, not a closure: a PyTree can be an operand of `scan` and `cond`
         return Partial(type(self)._prepared, self, self._inverse(), self._half_log_det())
 
     def _prepared(self, inverse: Array, half_log_det: Array, x: Array) -> Float[Array, "n k"]:
@@ -121,6 +122,7 @@ class Elliptical(Family):
         # An absent component may hold anything.
         finite = jnp.all(jnp.isfinite(self.mean), axis=1, keepdims=True)
         total = jnp.sum(jnp.where(finite, self.mean, 0), axis=0)
+        # any centre gives the same cost: its derivative would be nothing but rounding
         centre = jax.lax.stop_gradient(total / jnp.maximum(jnp.sum(finite), 1))
         shift, inverse = self.mean - centre, self._inverse()
         linear = self._layout.precision(inverse, shift)
@@ -158,6 +160,7 @@ class Elliptical(Family):
         shift = jnp.zeros_like(shift) if "mean" in held else shift
         if "covariance" in held:
             return replace(self, mean=self.mean + shift)
+        # pivots are the old means, so little cancels; raw moments could lose every digit
         scatter = self._layout.central(statistics.second, shift, statistics.mass)
         mass = self._layout.share(mass)
         if ridge is not None:
@@ -171,6 +174,7 @@ class Elliptical(Family):
         total: Array | float = 0.0
         if prior is not None and prior.covariance is not None:
             ridge, logs = prior.covariance, self._layout.half_log_det(*self._factor)
+            # once for each factor: components of a tied one share a single ridge
             constant = logs.size * (self.n_features + jnp.sum(jnp.log(ridge.variance)))
             trace = self._layout.trace(self._inverse(), ridge.variance)
             total += ridge.strength * (0.5 * (trace - constant) + jnp.sum(logs))
@@ -245,6 +249,7 @@ class Elliptical(Family):
         kind = structure(covariance)
         mass, row_weight = jnp.sum(plan, axis=0), jnp.sum(plan, axis=1)
         centre = matmul(row_weight, x)
+        # about the centre: far from 0, float32 sums lose the digits that tell means apart
         mean = centre + safe_divide(matmul(plan.T, x - centre), mass[:, None])
         pooled = _pooled_scatter(x, plan, mean)
         variance = positive_variance(matmul(row_weight, (x - centre) ** 2))

@@ -53,6 +53,7 @@ def _blocks(family: Any) -> tuple[Float[Array, "b p"], Any]:
     """Zeros of the coordinates, a row for each component if they are separate; and the way back."""
     tree = jax.tree.map(jnp.zeros_like, family.unconstrained(family))
     leaves, structure = jax.tree.flatten(tree)
+    # a shared parameter couples the components' Hessians: one block of all coordinates
     if not _separate(family):
         flat, unravel = ravel_pytree(tree)
         return flat[None], lambda z: unravel(z[0])
@@ -92,6 +93,7 @@ def maximize(family: Any, slopes: Slopes, mass: Float[Array, " k"], held: frozen
     zeros, back = _blocks(family)
     blocks = zeros.shape[0]
     weight = mass[:, None] if blocks > 1 or len(mass) == 1 else jnp.sum(mass)[None, None]
+    # per unit of mass, so that damping means the same in small components
     weight = jnp.where(weight > 0, weight, 1)
     free = _mask(family, [f.name for f in learned(family) if f.name not in held], zeros)
     unitless = _mask(
@@ -99,10 +101,13 @@ def maximize(family: Any, slopes: Slopes, mass: Float[Array, " k"], held: frozen
     )
     both = free[:, :, None] & free[:, None, :]
     identity = jnp.eye(zeros.shape[1], dtype=zeros.dtype)
+    # the identity where a coordinate is held: the matrix stays regular, and the step there is 0
     hessian = jnp.where(both, slopes.hessian / weight[..., None], identity)
+    # rounding leaves it a little asymmetric, and Cholesky reads one triangle
     hessian = 0.5 * (hessian + jnp.swapaxes(hessian, 1, 2))
     step = -_solve(hessian, jnp.where(free, slopes.gradient / weight, 0))
     longest = jnp.max(jnp.where(unitless, jnp.abs(step), 0), axis=1, keepdims=True)
+    # the maximum first: a step of 0 is no division by 0
     step = step * jnp.minimum(1, LONGEST / jnp.maximum(longest, LONGEST))
     return family.constrain(back(jnp.where(free, step, 0)))
 
@@ -114,6 +119,7 @@ def _mask(family: Any, names: list[str], zeros: Float[Array, "b p"]) -> Array:
         name: jax.tree.map(lambda leaf, on=name in names: jnp.full_like(leaf, on), part)
         for name, part in tree.items()
     }
+    # flattened as `_blocks` does, or the places would not agree
     if zeros.shape[0] == 1:
         return ravel_pytree(marked)[0][None] > 0
     leaves = [leaf.reshape(zeros.shape[0], -1) for leaf in jax.tree.leaves(marked)]
@@ -132,6 +138,7 @@ def _solve(hessian: Float[Array, "b p p"], right: Float[Array, "b p"]) -> Float[
     damping = jnp.asarray(DAMPING, hessian.dtype)[:, None, None, None]
     factor = regular_cholesky(hessian + damping * size)
     definite = jnp.all(jnp.isfinite(factor), axis=(-2, -1))
+    # argmax is 0 where none is definite: that factor is NaN, to a solver a collapse
     first = jnp.argmax(definite, axis=0)
     chosen = jnp.take_along_axis(factor, first[None, :, None, None], axis=0)[0]
     inverse = inverse_triangle(chosen)

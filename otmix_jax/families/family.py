@@ -157,7 +157,10 @@ class Family(abc.ABC):
 
     @classmethod
     def weak_prior(cls, variance: PyTree, strength: Array, *_: Any, **options: Any) -> Prior | None:
-        """A prior that keeps the likelihood bounded, from the real columns' variance; or None."""
+        """A prior that keeps the likelihood bounded, from the columns' variance; or None.
+
+        Only asked where `priors` has the covariance.
+        """
         del variance, strength, options
 
     @classmethod
@@ -176,6 +179,7 @@ class Description:
     """
 
     family: type[Family]
+    # pairs, not a dict: a static argument must be hashable
     options: tuple[tuple[str, Hashable], ...] = ()
 
     def __str__(self) -> str:
@@ -188,8 +192,9 @@ class Description:
 
     @property
     def parts(self) -> dict[str, "Description"]:
-        """The parts of a product by name."""
-        return dict(dict(self.options)["parts"])  # type: ignore[call-overload]
+        """The parts of a product by name; none of other families."""
+        parts: Any = dict(self.options).get("parts", ())
+        return dict(parts)
 
     def initial(self, x: PyTree, plan: Float[Array, "n k"]) -> Family:
         """See `Family.initial`."""

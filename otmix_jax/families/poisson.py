@@ -69,9 +69,9 @@ class Poisson(Family):
     def initial(cls, x: Shaped[Array, "n d"], plan: Float[Array, "n k"]) -> "Poisson":
         """The mean counts of the assigned rows, drawn a little to that of all: none is 0."""
         x = x.astype(plan.dtype)
-        everywhere = matmul(jnp.sum(plan, axis=1), x) + jnp.finfo(plan.dtype).tiny
+        everywhere = matmul(jnp.sum(plan, axis=1), x)
         own = safe_divide(matmul(plan.T, x), jnp.sum(plan, axis=0)[:, None])
-        return cls(0.99 * own + 0.01 * everywhere)
+        return cls(jnp.maximum(0.99 * own + 0.01 * everywhere, jnp.finfo(plan.dtype).tiny))
 
     @classmethod
     def check(cls, x: Any, **options: Any) -> None:

@@ -16,6 +16,7 @@ from .family import Description, Family, as_columns, describe
 
 def _table(x: PyTree) -> PyTree:
     """A single column as a table of one."""
+    # [n] would broadcast against components as if it were a row
     return x[:, None] if getattr(x, "ndim", 0) == 1 else x
 
 
@@ -45,6 +46,7 @@ class Product(Family):
     @classmethod
     def of(cls, **parts: Hashable) -> Description:
         """A product over named parts: each a family's name, class or description."""
+        # sorted: two orders of the same parts would be two programs
         described = tuple((name, describe(part)) for name, part in sorted(parts.items()))
         return Description(cls, (("parts", described),))
 
@@ -171,6 +173,7 @@ class Product(Family):
     @classmethod
     def weak_prior(cls, variance: Any, strength: Array, parts: Any) -> Prior | None:
         """Those of the parts that have one."""
+        # a single column's variance is a scalar, where a table's is [d]
         found = {
             name: part.weak_prior(jnp.atleast_1d(variance[name]), strength) for name, part in parts
         }

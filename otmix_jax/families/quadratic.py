@@ -102,6 +102,7 @@ class QuadraticForm(LinearForm):
 
         Standard deviations stay within the fourth root of the range of floating point.
         """
+        # it decides between kernels of the same value: no derivative
         amplification = jax.lax.stop_gradient(self.amplification())
         largest = _fourth_root(self.centre)
         variance = diagonal(self.components.matrices())
@@ -124,4 +125,5 @@ def _half_square(scores: Array) -> Array:
 
 def _fourth_root(like: Array) -> float:
     """Of the largest number of this dtype."""
+    # features are squares, coefficients inverse squares: their product must stay finite
     return float(jnp.finfo(like.dtype).max) ** 0.25

@@ -38,6 +38,7 @@ class StudentT(Elliptical):
 
     mean: Array = parameter(REAL)
     covariance: Covariance = parameter(NESTED)
+    # no domain: not learned; still a leaf, so that another value needs no other program
     degrees: Array
     scaled = True
     priors = frozenset({"covariance"})
@@ -65,6 +66,7 @@ class StudentT(Elliptical):
         return (self.degrees + self.n_features) / (self.degrees + 2 * half_square)
 
     def _noise(self, key: PRNGKeyArray, labels: Int[Array, " n"]) -> Float[Array, "n d"]:
+        # drawn from one key, the two would depend on each other
         normal, gamma = jax.random.split(key)
         half = 0.5 * self.degrees[labels]
         scale = jax.random.gamma(gamma, half, dtype=self.mean.dtype) / half

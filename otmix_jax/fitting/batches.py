@@ -70,4 +70,5 @@ class Batch:
         return index(self.solution, which)
 
     def __iter__(self) -> Any:
+        # without it iteration would never end: JAX clamps an index past the end
         return (self[number] for number in range(len(self)))

@@ -118,6 +118,7 @@ def fit_counts(
         stride=STRIDE,
         block=block_size(size, n_lanes),
     )
+    # without what the solver says of its answer: components beyond K are empty on purpose
     solutions = replace(solutions, status=carry.status)
     return _kept(shape, program.has_weak_prior, solutions, jnp.asarray(counts))
 
@@ -125,6 +126,7 @@ def fit_counts(
 def widened(mixture: Mixture, n_components: int) -> Mixture:
     """The mixture with absent components behind its own, up to a number of them."""
     count = mixture.n_components
+    # absent places repeat the last component: they only need a shape
     which = np.minimum(np.arange(n_components), count - 1)
     absent = jnp.arange(n_components) >= count
     log_weights = jnp.where(absent, -jnp.inf, jnp.asarray(mixture.log_weights)[which])
@@ -158,6 +160,7 @@ def between(mixtures: Mixture, x: PyTree, row_weight: Float[Array, " n"]) -> Flo
         largest = jnp.max(mixture.responsibilities(x), axis=1)
         return jnp.sum(row_weight * jnp.log(largest))
 
+    # one by one: plans [n, k] of all mixtures at once would be too large
     return jax.lax.map(one, mixtures)
 
 
@@ -166,6 +169,7 @@ def held_out(mixtures: Mixture, x: PyTree, weights: Float[Array, "p n"]) -> Floa
     """Mean negative log-likelihood under mixtures [p, c] of the rows weighted by each of p."""
 
     def one(mixture: Mixture, weight: Array) -> Array:
+        # a row that is not held out may be off the support: 0 * inf is NaN
         return -jnp.sum(jnp.where(weight > 0, weight * mixture.log_prob(x), 0))
 
     total = jax.lax.map(

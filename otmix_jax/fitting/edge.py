@@ -76,7 +76,7 @@ def check_goal(goal: Goal, n_components: int, family: Description) -> tuple[Goal
     entropy, coupling = check_epsilon(goal.epsilon), check_coupling(goal.coupling, n_components)
     if entropy == 0 and not coupling.free:
         raise ValueError("epsilon=0 goes with SemiRelaxed() alone: use a small epsilon")
-    has_weak = jax.eval_shape(lambda: _weak_prior(family)) is not None
+    has_weak = _takes_ridge(family)
     if goal.ridge is not None and not has_weak:
         raise TypeError(f"{family} has no covariance for a ridge: leave ridge=None")
     strength = check_number(DEFAULT_RIDGE if goal.ridge is None else goal.ridge, "ridge")
@@ -85,12 +85,8 @@ def check_goal(goal: Goal, n_components: int, family: Description) -> tuple[Goal
     return Goal(entropy, coupling, prior, goal.ridge, goal.learn_weights), strength * has_weak
 
 
-def _weak_prior(family: Description) -> Any:
-    class Every(dict):
-        def __missing__(self, name: str) -> Array:
-            return jnp.ones(1)
-
-    return family.weak_prior(jnp.ones(1) if family.family.table else Every(), jnp.ones(()))
+def _takes_ridge(family: Description) -> bool:
+    return "covariance" in family.priors or any(map(_takes_ridge, family.parts.values()))
 
 
 def check_family(family: Any, covariance: Any, initial: Any, n_components: Any) -> Description:
@@ -186,6 +182,7 @@ def check_table(x: Any) -> np.ndarray | Array:
         ValueError: for anything that is not a finite two-dimensional table of numbers.
     """
     try:
+        # np.asarray would copy rows on a device to the host
         rows = x if isinstance(x, Array) else np.asarray(x)
     except ValueError as error:
         raise ValueError(f"x must be a table of numbers (n, d), not ragged: {error}") from None
@@ -226,6 +223,7 @@ def check_sample_weight(sample_weight: Any, n: int) -> np.ndarray | None:
         )
     if not weights.any():
         raise ValueError("sample_weight is zero for every row: at least one must be positive")
+    # by the largest: sums neither over- nor underflow, whatever the unit of the weights
     return weights / weights.max()
 
 
@@ -235,6 +233,7 @@ def check_count(value: Any, name: str, least: int = 1) -> int:
     Raises:
         ValueError: for anything else, booleans and floats included.
     """
+    # True is an int to Python
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         raise ValueError(f"{name} must be an integer >= {least}, not {value!r}")
     if value < least:

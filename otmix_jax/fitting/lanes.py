@@ -52,6 +52,7 @@ def _blocked(
     """`out` with the entries of the first `count` of `lanes` set to `run(lane)`, block by block."""
     total = lanes.shape[0]
     padded = jnp.concatenate([lanes, jnp.full((block,), total, lanes.dtype)])
+    # places out of range: they compute the last lane again, and `drop` leaves it unwritten
     padded = jnp.where(jnp.arange(total + block) < count, padded, total)
 
     def body(number: Array, out: Any) -> Any:
@@ -70,6 +71,7 @@ def _all(run: Callable[[Array], Any], lanes: Lanes, block: int) -> Any:
     return _blocked(run, order, lanes.n_lanes, block, out)
 
 
+# `make` is static: a new function object would be compiled anew, hence `many._drawn`
 @functools.partial(jax.jit, static_argnames=("make", "block"))
 def begin(
     make: Callable[[Any, Problem], Mixture],
@@ -88,6 +90,7 @@ def begin(
     return _all(one, lanes, block)
 
 
+# donated: the new state takes the place of the old one, which no caller may read again
 @functools.partial(jax.jit, static_argnames="block", donate_argnames="carry")
 def advance_round(
     lanes: Lanes, carry: Carry, solver: Solver, limits: Limits, stride: Array | int, block: int
@@ -112,6 +115,7 @@ def advance_round(
         def step(state: tuple[Carry, Array]) -> tuple[Carry, Array]:
             return advance(objective, solver, limits, state[0]), state[1] + 1
 
+        # under vmap it runs as long as the longest of its block: `_computed` counts that
         return jax.lax.while_loop(due, step, (index(before, lane), jnp.zeros((), jnp.int32)))[0]
 
     count = jnp.sum(live)
@@ -168,6 +172,7 @@ def run_lanes(
     live, computed = 1, 0
     while live:
         carry, still, spent = advance_round(lanes, carry, solver, limits, stride, block)
+        # int() is the round's only wait for the device
         live, computed = int(still), computed + int(spent)
         on_round(live)
     return carry, end(lanes, carry, solver, block), computed

@@ -104,6 +104,7 @@ def fit_batch(
     n_init = 1 if initial is not None else edge.check_count(n_init, "n_init")
     described = edge.check_family(family, covariance, initial, count)
     lanes = edge.check_count(slice_lanes, "slice_lanes")
+    # one entry: the histories of all lanes would be most of the memory
     limits, seed = replace(edge.check_limits(limits), history_size=1), edge.check_key(key)
     goal, strength = edge.check_goal(goal, count, described)
     program = Program(described, starts.initializer or kmeans, count, n_init, strength > 0)
@@ -149,6 +150,7 @@ def _run(task: _Task, ragged: Ragged, slice_lanes: int, progress: Progress) -> B
     answer = jax.tree.map(lambda s: _empty((n_sets, *s.shape[1:]), s.dtype), like)
     for (members, *_), (part, _) in zip(slices, parts, strict=True):
         for whole, leaf in zip(jax.tree.leaves(answer), jax.tree.leaves(part), strict=True):
+            # places beyond the members are no data sets
             whole[ragged.position[members]] = leaf[: len(members)]
     solution, starts = jax.tree.map(jnp.asarray, answer)
     # What could not be fitted says why; the rest of it stays NaN.
@@ -215,6 +217,7 @@ def _solve_slice(
         block=block_size(size, len(members) * n_init),
         on_round=progress.slice(len(members) * n_init),
     )
+    # to the host at once: answers of slices would pile up on the device
     return jax.device_get(_choose(task.program, solutions, frame, problems.prior)), computed
 
 

@@ -31,6 +31,7 @@ class Progress:
 
         def note(live: int) -> None:
             nonlocal before
+            # threads cannot be ended from outside: each ends itself at its next round
             if self._stopped:
                 raise RuntimeError("the batch was interrupted")
             with self._lock:

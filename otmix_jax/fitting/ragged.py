@@ -176,9 +176,11 @@ def read_batch(x: Any, sample_weight: Any, *, n_components: int, family: Descrip
     offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(position)))])
     begins = offsets[:-1]
     if len(position):
+        # by the largest: sums neither over- nor underflow, whatever the unit of the weights
         weights = weights / np.maximum.reduceat(weights, begins)[owner]
     frame = family.frame(rows, weights, begins)
     framed = index(frame, owner).into(rows)
+    # framed in float64, then rounded: the other way round a large offset costs digits
     rows = jax.tree.map(lambda new, old: new.astype(old.dtype), framed, rows)
     return Ragged(rows, weights, offsets, position, frame, status)
 

@@ -91,6 +91,7 @@ def select(
     counts = np.array([edge.check_components(k, weights, n) for k in n_components])
     if not len(counts):
         raise ValueError("n_components is empty: give at least one number to try")
+    # one entry: the histories of all lanes would be most of the memory
     limits, seed = replace(edge.check_limits(limits), history_size=1), edge.check_key(key)
     n_init = edge.check_count(starts.n_init, "n_init")
     held = _folds(seed, weights, n, n_folds if criterion == "cross_validation" else 0)
@@ -162,6 +163,7 @@ class _Table:
     def initial(self, given: Any) -> dict[int, Mixture]:
         """The given mixtures of this family by their size, in the frame."""
         mixtures = [] if given is None else given if isinstance(given, Sequence) else [given]
+        # by structure alone: it tells families and covariances apart, and computes nothing
         like = jax.eval_shape(
             lambda: self.program.family.initial(
                 self.x, jnp.ones((len(self.weights[0]), 1), self.weights.dtype)

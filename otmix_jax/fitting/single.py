@@ -51,6 +51,7 @@ class Program:
     initializer: Callable[..., Mixture]
     n_components: int
     n_init: int
+    # a flag beside the number: that there is one changes the program, how strong it is does not
     has_weak_prior: bool
 
 
@@ -119,6 +120,7 @@ def fit(
     frame = described.frame(rows, weights)
     problem = framed(rows, weights, goal, frame)
     if initial is not None:
+        # it is in the units of the rows, the fit in those of the frame
         initial = initial.out_of(frame.inverse)
     arguments = problem.checked(), seed, strength, solver, limits, engine, initial, frame
     solution = _best_of_starts(program, *arguments)
@@ -157,6 +159,7 @@ def _best_of_starts(
 
     def run_one(start_key: PRNGKeyArray) -> Solution:
         first = first_mixture(program, start_key, problem) if initial is None else initial
+        # a start of another precision would change the type of the loop's carry
         return run(objective, solver, cast(first, problem.dtype), limits)
 
     keys = start_keys(key, program.n_init)
@@ -185,6 +188,7 @@ def with_weak_prior(program: Program, problem: Problem, strength: Array | float)
 def _variance(rows: Rows) -> PyTree:
     """The real columns' weighted variance, tile by tile: no second array as long as the data."""
     tiles = Tiled(16_384)
+    # two passes: the mean square less the squared mean would cancel
     mean = tiles.reduce(Partial(_weighted_sum, None), rows)
     return tiles.reduce(Partial(_weighted_sum, mean), rows)
 
@@ -206,6 +210,7 @@ def first_mixture(program: Program, key: PRNGKeyArray, problem: Problem) -> Mixt
 
 def start_keys(key: PRNGKeyArray, n_init: int) -> Key[Array, " n_init"]:
     """One key for each start of a fit; a single start keeps the fit's own."""
+    # not split for one: the initialiser draws the same start from this key by hand
     return jax.random.split(key, n_init) if n_init > 1 else key[None]
 
 
@@ -230,4 +235,5 @@ def _report(solution: Solution) -> None:
         raise FitError(f"{status.name} in every start. {status.remedy}", solution)
     if status != Status.CONVERGED:
         message = f"{status.name} after {int(solution.n_steps)} steps. {status.remedy}"
+        # 3: the warning names the line that called `fit`
         warnings.warn(message, ConvergenceWarning, stacklevel=3)

@@ -50,6 +50,7 @@ def solve(
         >>> om.Status(int(om.solve(problem, initial, om.solvers.EM()).status)).name
         'CONVERGED'
     """
+    # outside jit: precision is settled before it decides which program runs
     problem = problem.checked()
     initial = cast(initial, problem.dtype)
     return _solve(problem, initial, solver, tolerance, max_steps, adjoint, engine, history_size)

@@ -75,9 +75,11 @@ class ParameterCovariance:
         """
         value = function(self.mixture)
         flat, unravel = ravel_pytree(value)
+        # forward: one pass for each of p coordinates, however many numbers the function has
         jacobian = jax.jacfwd(lambda z: ravel_pytree(function(self.origin.at(z)))[0])(
             self.origin.zeros
         )
+        # the matrix is 0 at absent coordinates: what depends on them would look certain
         unknown = jnp.any((jacobian != 0) & self.absent, axis=1)
         moving = jnp.where(self.absent, 0, jacobian)
         covariance = matmul(matmul(moving, self.matrix), moving.T)
@@ -120,5 +122,6 @@ def parameter_covariance(
     inverse = spectrum.inverse()
     if robust:
         inverse = matmul(matmul(inverse, score_outer_product(here)), inverse)
+    # not normalised: as counts they say how much information there is
     total = problem.n_rows if problem.sample_weight is None else jnp.sum(problem.sample_weight)
     return ParameterCovariance(here, inverse / total, spectrum.absent, spectrum.condition_number)

@@ -46,6 +46,7 @@ def chi_squared_quantile(level: Array | float, degrees: int) -> Float[Array, ""]
 
     # P(X > d + 40 sqrt(d) + 60) is below the rounding of `level`.
     furthest = degrees + 40 * jnp.sqrt(2 * shape) + 60
+    # a fixed number: 64 halvings reach the last bit of float64, and vmap costs nothing more
     return jax.lax.fori_loop(0, 64, halve, (jnp.zeros_like(furthest), furthest))[1]
 
 
@@ -63,6 +64,7 @@ def confidence_ellipses(covariance: ParameterCovariance, level: float = 0.95) ->
     k, d = means.value.shape
     blocks = means.covariance.reshape(k, d, k, d)
     each = jnp.arange(k)
+    # indices with a slice between them put their common axis first: [k, d, d]
     block = blocks[each, :, each, :]
     variances, directions = jnp.linalg.eigh(block)
     radius = jnp.sqrt(chi_squared_quantile(level, d)).astype(block.dtype)

@@ -83,6 +83,7 @@ def standard_errors(
     )
     errors = covariance.delta(_quantities).standard_error
     present = solution.mixture.log_weights > -jnp.inf
+    # exp has derivative 0 at -inf: an absent component's proportion would look certain
     weights = jnp.where(present, errors["weights"], jnp.nan)
     return StandardErrors(
         weights, errors["covariances"], errors["leaves"], covariance.condition_number

@@ -45,6 +45,7 @@ def parametric_bootstrap(
 
     def one(replication_key: PRNGKeyArray) -> Solution:
         problem = Problem(mixture.sample(replication_key, n))
+        # one entry of history: those of all replications would be most of the memory
         return solve(
             problem, mixture, solver, tolerance=tolerance, max_steps=max_steps, history_size=1
         )

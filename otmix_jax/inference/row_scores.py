@@ -39,6 +39,7 @@ def scores(mixture: Mixture, x: PyTree) -> Float[Array, "n p"]:
 
 def _outer(here: Optimality, x: PyTree, row_weight: Array) -> Float[Array, "p p"]:
     present = (row_weight > 0)[:, None]
+    # an absent row's score may be infinite, and 0 * inf is NaN
     rows = jnp.where(present, _tile_scores(here, x, row_weight), 0)
     return matmul((row_weight[:, None] * rows).T, rows)
 

@@ -41,6 +41,7 @@ def from_responsibilities(
     plan = safe_divide(plan, jnp.sum(plan))  # rows that no component claims are left out
     start = start_from_plan(x, plan, describe(family, covariance))
     pivot = start.components
+    # on the instance that is the pivot of the statistics, or the means would be off
     statistics = pivot.statistics(x, plan)
     exact = pivot.maximize(statistics, jnp.sum(plan, axis=0), Prior.of(problem.prior))
     return Mixture(start.log_weights, select(all_finite(exact), exact, pivot))

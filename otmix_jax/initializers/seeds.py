@@ -125,6 +125,7 @@ def _nearest(
     centres: Float[Array, "k d"], columns: Float[Array, "d n"], row_weight: Float[Array, " n"]
 ) -> Float[Array, "k n"]:
     """The plan that gives each row to its nearest centre, to the first of equals."""
+    # the row's own square is the same for every centre: left out, it cannot swallow digits
     score = matmul(centres, columns) - 0.5 * jnp.sum(centres**2, axis=1)[:, None]
     chosen = jnp.argmax(score, axis=0) == jnp.arange(centres.shape[0])[:, None]
     return row_weight * chosen
@@ -147,7 +148,9 @@ def _sample(uniform: Float[Array, ""], problem: Problem, n_components: int) -> P
         drawn = (positions * n).astype(jnp.int32)
     else:
         cumulative = jnp.cumsum(problem.row_weight)
+        # times the last sum, which rounding leaves a little off 1
         drawn = jnp.searchsorted(cumulative, positions.astype(cumulative.dtype) * cumulative[-1])
+    # rounding can carry the last position to n
     x = index(jax.tree.map(jnp.asarray, problem.x), jnp.minimum(drawn, n - 1))
     return replace(problem, x=x, sample_weight=None)
 
@@ -181,11 +184,13 @@ def _greedy_seeds(
 ) -> Int[Array, " k"]:
     def add(nearest: Array, uniform: Array) -> tuple[Array, Array]:
         first = jnp.isinf(nearest[0])
+        # before the first seed every distance is inf, and inf * 0 is NaN
         potential = jnp.where(first, 0, row_weight * nearest)
         # At first, or with fewer distinct rows than seeds, any present row will do.
         mass = jnp.where(jnp.any(potential > 0), potential, row_weight)
         candidates = _draw(uniform, mass)
         closer = jnp.minimum(nearest, _square_distances(columns, columns[:, candidates]))
+        # the first seed is one plain draw: the best of several would lie in the middle
         best = jnp.where(first, 0, jnp.argmin(matmul(closer, row_weight)))
         return closer[best], candidates[best]
 

@@ -120,5 +120,6 @@ def certificate(
         divergence=divergence,
         weights_gap=entropy * jnp.max(log_ratio(sweep.mass, log_weights)),
         rate=rate,
+        # the square: decreases go with the square of the error
         aitken_gap=(sweep.value - after.value) / (1 - rate**2),
     )

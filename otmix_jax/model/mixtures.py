@@ -93,6 +93,7 @@ class Mixture:
         Raises:
             TypeError: for a family that is not closed under such frames.
         """
+        # a frame may come from the host in float64, which would promote float32 parameters
         return replace(self, components=self.components.out_of(cast(frame, self.log_weights.dtype)))
 
     def take(self, which: Any) -> "Mixture":
@@ -115,6 +116,7 @@ class Mixture:
 
     def unconstrained(self, origin: "Mixture") -> dict:
         """The coordinates of this mixture about `origin`, which has the same absent components."""
+        # -inf - -inf is NaN: an absent component has difference 0
         present = self.log_weights > -jnp.inf
         difference = jnp.where(present, self.log_weights, 0) - jnp.where(
             origin.log_weights > -jnp.inf, origin.log_weights, 0
@@ -145,6 +147,7 @@ def _by_row(mixture: Mixture, x: PyTree, tile: Callable[..., Array]) -> Array:
     if mixture.components.n_features is not None:
         chex.assert_rank(x, 2)
         chex.assert_axis_dimension(x, 1, mixture.components.n_features)
+    # functions of the module: a lambda would be compiled anew at each call
     return _tile_by_tile(mixture, x, tile)
 
 

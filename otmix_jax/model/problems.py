@@ -59,8 +59,7 @@ class Problem:
     @property
     def dtype(self) -> jnp.dtype:
         """The precision of the rows' real leaves; the default one where all are codes."""
-        real = [leaf for leaf in jax.tree.leaves(self.x) if is_float(leaf)]
-        return jax.dtypes.canonicalize_dtype(jnp.result_type(*real) if real else float)
+        return _precision(self.x)
 
     def checked(self) -> "Problem":
         """The same with JAX arrays of one precision.
@@ -73,7 +72,7 @@ class Problem:
         if isinstance(x, Array):
             chex.assert_rank(x, 2)
             x = x if is_float(x) else x.astype(float)  # counts in a table of their own are numbers
-        dtype, n = replace(self, x=x).dtype, jax.tree.leaves(x)[0].shape[0]
+        dtype, n = _precision(x), jax.tree.leaves(x)[0].shape[0]
         for leaf in jax.tree.leaves(x):
             chex.assert_axis_dimension(leaf, 0, n)
         weight = self.sample_weight
@@ -82,6 +81,7 @@ class Problem:
             chex.assert_shape(weight, (n,))
         whole = self.prior is None or isinstance(self.prior, Prior)
         prior = self.prior if whole else Prior.of(self.prior)
+        # typed arrays: a Python number is weakly typed, and would be another program
         numbers = self.epsilon, self.coupling, prior, self.frame
         epsilon, coupling, prior, frame = jax.tree.map(
             lambda leaf: jnp.asarray(leaf, dtype), numbers
@@ -92,6 +92,7 @@ class Problem:
     def row_weight(self) -> Float[Array, " n"]:
         """A [n]: the weights divided by their sum; all zero if no row is present."""
         if self.sample_weight is None:
+            # no rows at all is a shape like others, and no division by 0
             return jnp.full((self.n_rows,), 1 / max(self.n_rows, 1), self.dtype)
         return normalize(jnp.asarray(self.sample_weight).astype(self.dtype))
 
@@ -99,6 +100,11 @@ class Problem:
         """The rows and a, as a pass over them takes them."""
         complete = self.sample_weight is None
         return rows_of(self.x, self.row_weight, self.frame, complete=complete)
+
+
+def _precision(x: PyTree) -> jnp.dtype:
+    real = [leaf for leaf in jax.tree.leaves(x) if is_float(leaf)]
+    return jax.dtypes.canonicalize_dtype(jnp.result_type(*real) if real else float)
 
 
 def _on_device(leaf: AnyArray) -> Array:
@@ -141,6 +147,7 @@ class Objective:
     coupling: Coupling
     prior: Prior | None
     engine: Engine | None
+    # static: the coordinates of an optimality condition depend on it
     learns_weights: bool = static()
 
     @classmethod
@@ -176,6 +183,7 @@ class Objective:
 
     def evaluate(self, mixture: Mixture, start: Array | None = None) -> Evaluation:
         """Block 1: the plan of `mixture`, summed over the rows; potentials from `start`."""
+        # known when compiling: no inner solve is in the program
         if self.coupling.free:
             engine = self.engine_for(mixture)
             columns = Columns(mixture.log_weights, None, self.epsilon)

@@ -36,6 +36,7 @@ def mixture(
     axes = axes or plt.subplots()[1]
     palette = COLOURS[np.arange(model.n_components) % len(COLOURS)]
     plan = np.asarray(model.responsibilities(np.asarray(x)))
+    # clip: rounding may take a colour past 1, which matplotlib refuses
     axes.scatter(x[:, 0], x[:, 1], s=14, c=np.clip(plan @ palette, 0, 1), linewidths=0, alpha=0.8)
     components = model.components
     means = np.asarray(components.mean)

@@ -75,6 +75,7 @@ class EM(Solver):
         mixture, _ = candidate
         new = self.accept(objective, state, mixture, evaluation)
         following = self.proposal(objective, mixture, evaluation)
+        # known when compiling: an exact M-step pays for no halving
         if not mixture.components.exact_m_step:
             rise = new.progress.objective > state.progress.objective + _rounding(
                 new.progress.objective
@@ -92,6 +93,7 @@ class EM(Solver):
         self, objective: Objective, state: EMState, mixture: Mixture, evaluation: Evaluation
     ) -> EMState:
         """The state at a mixture; the old one, and why, if it is no regular mixture."""
+        # inf: the start has not been evaluated yet, see `no_progress`
         before, first = state.progress, jnp.isinf(state.progress.objective)
         total = evaluation.value + objective.penalty(mixture)
         sound = all_finite((evaluation.statistics, evaluation.g)) & jnp.isfinite(total)
@@ -105,6 +107,7 @@ class EM(Solver):
             evaluation.mass,
             jnp.where(sound, before.status, int(Status.NON_FINITE)).astype(jnp.int32),
         )
+        # full_like keeps int32, which the carry of a while_loop must
         collapsed = jnp.full_like(before.status, int(Status.COLLAPSED))
         failed = replace(state, progress=replace(before, status=collapsed))
         taken = EMState(mixture, after, evaluation.g, jnp.zeros_like(state.halvings))
@@ -117,6 +120,7 @@ class EM(Solver):
         )
         if not objective.learns_weights:
             return Mixture(mixture.log_weights, components)
+        # masses sum to 1 up to rounding, which would add up over the steps
         proportions = normalize(objective.proportions(evaluation.mass))
         return Mixture(safe_log(proportions), components)
 

@@ -85,6 +85,7 @@ class Gradient(Solver):
         progress = Progress(
             evaluation.value, evaluation.objective, 0.5 * squared, None, status.astype(jnp.int32)
         )
+        # line searches take value and function; others would refuse the names
         optimizer = optax.with_extra_args_support(self.optimizer)
         updates, optimizer_state = optimizer.update(
             evaluation.gradient,
@@ -96,6 +97,7 @@ class Gradient(Solver):
         )
         taken = GradientState(origin, coordinates, optimizer_state, progress)
         kept = replace(state, progress=replace(state.progress, status=progress.status))
+        # inf: the start has not been evaluated yet, see `no_progress`
         first = jnp.isinf(state.progress.objective)
         state = select(healthy | first, taken, kept)
         return state, (origin, optax.apply_updates(coordinates, updates)), state.progress
@@ -108,5 +110,6 @@ class Gradient(Solver):
 def _constrain(objective: Objective, origin: Mixture, z: PyTree) -> Mixture:
     """The mixture at coordinates; proportions that are not learned do not feel the gradient."""
     if not objective.learns_weights:
+        # stopped, not left out: the optimiser's state keeps its structure
         z = {**z, "log_weights": jax.lax.stop_gradient(z["log_weights"])}
     return origin.constrain(z)

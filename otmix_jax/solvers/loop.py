@@ -40,11 +40,13 @@ class Progress:
 def no_progress(mixture: Mixture, mass: Array | None) -> Progress:
     """Before the start is evaluated: nothing failed, and anything is lower."""
     far = jnp.full_like(mixture.log_weights[0], jnp.inf)
+    # int32: a Python int becomes int64 where 64 bits are on, and a carry must keep its type
     return Progress(far, far, far, mass, jnp.zeros((), jnp.int32))
 
 
 def ending(mixture: Mixture) -> Array:
     """A component without mass is no success."""
+    # proportions sum to 1: below its rounding there is no mass
     empty = mixture.weights < jnp.finfo(mixture.log_weights.dtype).eps
     return jnp.where(jnp.any(empty), int(Status.EMPTY_COMPONENT), int(Status.CONVERGED))
 
@@ -119,6 +121,7 @@ def _stopping(limits: Limits, decrease: Array) -> tuple[Array, Array]:
     """
     floor = 0.5 * (32 * jnp.finfo(decrease.dtype).eps) ** 2
     converged = (jnp.abs(decrease) <= limits.tolerance) & (limits.tolerance >= floor)
+    # not `decrease <= ...`, which NaN would pass by
     stop = ~(decrease > jnp.maximum(limits.tolerance, floor))
     return stop, jnp.where(converged, int(Status.CONVERGED), int(Status.STALLED))
 
@@ -138,6 +141,7 @@ def start(objective: Objective, solver: Solver, mixture: Mixture, limits: Limits
         progress,
         jnp.asarray(int(Status.MAX_STEPS), jnp.int32),
         jnp.asarray(False),
+        # the evaluation of the start counts up to 0
         jnp.asarray(-1, jnp.int32),
         jnp.full((limits.history_size,), jnp.nan, progress.decrease.dtype),
         progress.decrease,
@@ -164,6 +168,7 @@ def advance(objective: Objective, solver: Solver, limits: Limits, carry: Carry) 
         status.astype(jnp.int32),
         stop | ~healthy,
         jnp.maximum(n_steps, 0),
+        # drop: steps beyond the capacity are taken, not recorded
         carry.history.at[carry.n_steps + 1].set(entry, mode="drop"),
         carry.progress.decrease,
     )
@@ -177,6 +182,7 @@ def running(limits: Limits, carry: Carry) -> Array:
 def finish(objective: Objective, solver: Solver, carry: Carry) -> Solution:
     """The solution; what the solver says of its answer outranks the way the loop ended."""
     mixture, progress = solver.mixture(carry.state), carry.progress
+    # known when compiling: otherwise one more pass over the rows
     if objective.is_likelihood and progress.mass is not None:
         likelihood, mass = progress.value, progress.mass
     else:
@@ -227,6 +233,7 @@ def run_scanned(
     def body(carry: Carry, _: None) -> tuple[Carry, None]:
         return (
             jax.lax.cond(
+                # a cond: after the stop a step costs nothing (but under vmap, where it is a select)
                 running(limits, carry),
                 lambda c: advance(objective, solver, limits, c),
                 lambda c: c,

@@ -87,6 +87,7 @@ class Squarem(Solver):
         longest = jnp.where(lower, longest, jnp.fmax(state.length / STRETCH, 1))  # 1 for NaN
         longest = jnp.where(state.leaping, longest, state.longest)
         leap, length = _leap(state.em.current, em.current, next_, longest)
+        # inf before the start is evaluated: a leap needs two steps behind it
         due = ~state.leaping & jnp.isfinite(state.em.progress.objective)
         new = SquaremState(em, next_, due, length, longest)
         return new, (select(due, leap, next_), em.g), em.progress
@@ -105,5 +106,6 @@ def _leap(first: Mixture, second: Mixture, third: Mixture, longest: Array) -> tu
     on = ravel_pytree(third.unconstrained(second))[0]
     r, v = -back, on + back
     ratio = safe_divide(jnp.sum(r**2), jnp.sum(v**2))
+    # no derivative: that of the root is infinite where the path stands still
     length = jnp.clip(jnp.sqrt(jax.lax.stop_gradient(ratio)), 1, longest)
     return second.constrain(unravel(back + 2 * length * r + length**2 * v)), length

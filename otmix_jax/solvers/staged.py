@@ -52,6 +52,7 @@ class Staged(Solver):
 
         def body(count: Array, carry: tuple[Any, tuple]) -> tuple[Any, tuple]:
             state, candidate = carry
+            # one round more than steps, so the last problem is asked twice
             early = self.early(objective, jnp.minimum(count, self.steps - 1))
             evaluation = self.inner.question(early, *candidate)
             return self.inner.update(early, state, candidate, evaluation)[:2]
@@ -60,6 +61,7 @@ class Staged(Solver):
         # The first evaluation is that of the start, and no step.
         state, _ = jax.lax.fori_loop(0, self.steps + 1, body, first[:2])
         reached = self.inner.mixture(state)
+        # early steps may have held other proportions than those that are to stay
         if not objective.learns_weights:
             reached = replace(reached, log_weights=mixture.log_weights)
         return self.inner.init(objective, reached)
@@ -121,5 +123,6 @@ class BalancedStart(Staged):
     def begin(self, mixture: Mixture) -> Mixture:
         """Equal proportions for the components that are present."""
         present = mixture.log_weights > -jnp.inf
+        # a sum of booleans is an integer, and its logarithm of the default precision: cast back
         equal = jnp.where(present, -jnp.log(jnp.sum(present)), -jnp.inf)
         return replace(mixture, log_weights=equal.astype(mixture.log_weights.dtype))

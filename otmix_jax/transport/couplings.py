@@ -38,6 +38,7 @@ class Coupling(abc.ABC):
 
     def reference(self, log_weights: Float[Array, " k"]) -> Float[Array, " k"]:
         """The reference proportions log pi, without columns whose target size is 0."""
+        # rho may be traced, so no `if`
         dropped = ~(self.target(log_weights) > -jnp.inf) & (
             jnp.asarray(self.penalty_strength()) > 0
         )
@@ -125,6 +126,7 @@ def psi(
     g = jnp.where(present, g, 0)
     mean = jnp.sum(b * g)
     finite = jnp.isfinite(rho) & (rho > 0)
+    # rho of 0 and inf are selected at the end: what is not taken must stay finite too
     scale = jnp.where(finite, rho, 1)
     z = -(g - mean) / scale
     gentle = jnp.max(jnp.abs(z)) < 1
@@ -150,7 +152,9 @@ def sinkhorn_step(
     tau (g - epsilon log(m / b)) with tau = rho / (rho + epsilon). A constant moves nothing; taking
     sum_j b_j g_j = 0 removes the mode that would contract only at the rate tau.
     """
+    # `where` inside as well: inf / inf is NaN
     tau = jnp.where(jnp.isfinite(rho), rho / (jnp.where(jnp.isfinite(rho), rho, 1) + epsilon), 1)
+    # a column that lost its mass has log 0: g would be infinite, and never come back
     log_mass = jnp.maximum(safe_log(mass), jnp.log(jnp.finfo(mass.dtype).tiny))
     stepped = tau * (g - epsilon * (log_mass - log_target))
     return centre(stepped, log_target)

@@ -82,6 +82,7 @@ def _curvature(problem: Unsolved, g: Array, sweep: DualSweep, epsilon: Array | f
     finite = jnp.isfinite(rho) & (jnp.asarray(rho) > 0)
     spread = jnp.diag(target) - target[:, None] * target
     curvature += jnp.where(finite, spread / jnp.where(finite, rho, 1), 0)
+    # a constant added to g moves nothing: without a share of ones the matrix is singular
     scale = jnp.trace(curvature) / curvature.shape[0] + jnp.finfo(g.dtype).tiny
     return curvature + scale / curvature.shape[0] + jnp.diag(jnp.where(absent, scale, 0))
 
@@ -94,6 +95,7 @@ def _next_trial(problem: Unsolved, state: _State, refused: Array, inner: Inner) 
         return replace(state, trial=sinkhorn, newton=jnp.asarray(False))
     gradient = implied_target(state.g, log_target, rho) - state.sweep.mass
     curvature = _curvature(problem, state.g, state.sweep, state.epsilon)
+    # LAPACK: batched calls in two threads may block each other, see `fitting.many._threads`
     step = jnp.linalg.solve(curvature, gradient)
     longest = jnp.max(jnp.abs(step))
     limit = state.radius * state.epsilon
@@ -131,6 +133,7 @@ def _step(problem: Unsolved, inner: Inner, tightest: float, state: _State) -> _S
     floor = 4 * jnp.finfo(dual.dtype).eps * jnp.max(jnp.abs(moved.g)) / state.epsilon
     tolerance = jnp.maximum(tightest, floor)
     at_target = state.epsilon <= entropy
+    # on the way down a rough solution will do
     settled = residual <= jnp.where(at_target, tolerance, 0.05)
     climb = ~settled & state.climbing & (moved.at_level >= 12)
     descend = settled & ~at_target
@@ -154,6 +157,7 @@ def _step(problem: Unsolved, inner: Inner, tightest: float, state: _State) -> _S
 def solve_potential(problem: Unsolved, start: Array, inner: Inner = Inner()) -> Potential:
     """Maximises the dual from `start` [k]; see the module."""
     dtype = start.dtype
+    # a Python float is weakly typed: it leaves float32 as it is
     tolerance = float(jnp.finfo(dtype).eps) ** 0.8
     entropy = jnp.asarray(problem.entropy, dtype)
     g = centre(start, problem.log_target)
@@ -164,6 +168,7 @@ def solve_potential(problem: Unsolved, start: Array, inner: Inner = Inner()) -> 
     # rho = 0 has g = 0, exactly.
     idle = jnp.asarray(problem.coupling.penalty_strength()) == 0
     g = jnp.where(idle, 0, g)
+    # typed scalars throughout: the carry of a while_loop must keep its dtypes
     state = _State(
         g, sweep, dual, entropy, g, false, jnp.full((), 8.0, dtype), zero,
         jnp.asarray(inner.newton), zero + 1, settled | idle,
@@ -192,6 +197,7 @@ def attach(problem: Any, g: Array) -> Array:
 @attach.defjvp
 def _attach_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     problem, g = primals
+    # attached again, for derivatives of higher order
     g = attach(problem, g)
     _, moved = jax.jvp(lambda p: p.gradient(g), (problem,), (tangents[0],))
     sweep = problem.sweep(replace(problem.columns, g=g))
@@ -213,4 +219,5 @@ def proportions_rate(
     root = jnp.exp(-0.5 * jnp.where(present, log_weights, 0))
     both = present[:, None] & present
     scaled = jnp.where(both, overlap * root[:, None] * root, jnp.eye(len(root)))
+    # cast back: the identity promotes float32 where 64 bits are on
     return 1 - jnp.min(jnp.linalg.eigvalsh(scaled.astype(overlap.dtype)))

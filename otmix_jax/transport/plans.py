@@ -74,8 +74,10 @@ class Plan:
         if self.coupling.free:
             none = Potential(zeros, jnp.zeros((), zeros.dtype), jnp.zeros((), jnp.int32))
             return replace(self, potential=none)
+        # without potentials the problem has one structure, so the solve is compiled once
         bare = replace(self, potential=None)
         start = zeros if start is None else start
+        # a while_loop has no reverse mode: the derivative comes from `attach`
         found = solve_potential(*jax.lax.stop_gradient((bare, start)), inner)
         return replace(self, potential=replace(found, g=attach(bare, found.g)))
 
@@ -143,6 +145,7 @@ class Plan:
         reference = jnp.exp(self.columns.log_weights)
         cost = self.components.prepared_cost()
         tile = Partial(_paid, cost, self._kernel(), shrink, spread, reference, self.entropy)
+        # inf * 0: prescribed sizes are met exactly, and cost nothing
         strength = jnp.where(prescribed | (jnp.asarray(rho) == 0), 0, rho)
         off = jnp.where(strength > 0, strength * kl_divergence(mass, target), 0)
         return self.engine.execution.reduce(tile, self.rows) + off
@@ -182,8 +185,10 @@ def _paid(
 ) -> Array:
     """What a tile of the rounded plan costs, and its entropy against a pi^T."""
     kept = a[:, None] * kernel.rows(x)[1] * shrink
+    # rounding may take it below 0, and a plan has no negative mass
     short = jnp.maximum(a - jnp.sum(kept, axis=1), 0)
     plan = kept + short[:, None] * spread
+    # twice `where`: 0 * inf is NaN
     paid = jnp.sum(jnp.where(plan > 0, plan * jnp.where(plan > 0, cost(x), 0), 0))
     reference = a[:, None] * weights
     # Without the mass terms of KL: a column whose target is 0 is gone from the reference.

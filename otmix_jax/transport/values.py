@@ -123,6 +123,7 @@ def primal_value(
     The gap identity: for every P with rows a it is F + epsilon KL(P | P*), P* the softmax plan.
     """
     plan, cost = jnp.asarray(matrix), jnp.asarray(cost)
+    # twice `where`: 0 * inf is NaN, in the derivative too
     paid = jnp.sum(jnp.where(plan != 0, plan * jnp.where(plan != 0, cost, 0), 0))
     reference = normalize(jnp.asarray(row_weight))[:, None] * normalize(jnp.asarray(weights))
     return paid + epsilon * kl_divergence(plan, reference)

@@ -33,6 +33,7 @@ class Diagonal(Covariance):
     def maximize(self, scatter: Array, mass: Array) -> "Diagonal":
         """See `Covariance.maximize`."""
         mass = along(mass, scatter)
+        # 1 without mass: not used, but the square root of 0 has an infinite derivative
         variance = jnp.where(mass > 0, safe_divide(scatter, mass), 1)
         return replace(self, factor=jnp.where(mass > 0, _standard_deviation(variance), self.factor))
 

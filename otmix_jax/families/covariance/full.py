@@ -29,6 +29,7 @@ class Full(Covariance):
         present = (mass > 0)[..., None, None]
         # A regular stand-in without mass: its factor is not used, but has a derivative.
         identity = jnp.eye(scatter.shape[-1], dtype=scatter.dtype)
+        # `...`: one mass for each factor, or a single one under `Tied`
         average = safe_divide(scatter, mass[..., None, None])
         factor = regular_cholesky(jnp.where(present, average, identity))
         return replace(self, factor=jnp.where(present, factor, self.factor))

@@ -15,6 +15,7 @@ inverse = inverse_triangle
 def matrices(factor: Float[Array, "*b k d d"], d: int) -> Float[Array, "*b k d d"]:
     """L L^T; also of a batch of mixtures."""
     del d
+    # what stands above the diagonal is no parameter
     lower = jnp.tril(factor)
     return multiply(lower, jnp.swapaxes(lower, -1, -2))
 
@@ -95,6 +96,7 @@ def pivoted(
     rows, columns = np.triu_indices(d)
     position = np.zeros((d, d), int)
     position[rows, columns] = position[columns, rows] = np.arange(len(rows))
+    # what this subtraction may lose is what `amplification` bounds
     cross = first[:, :, None] * shift[:, None, :]
     between = mass[:, None, None] * shift[:, :, None] * shift[:, None, :]
     return second[:, position] - cross - jnp.swapaxes(cross, 1, 2) + between

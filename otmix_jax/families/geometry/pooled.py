@@ -54,6 +54,7 @@ def precision(inverse: Float[Array, "d d"], v: Float[Array, "k d"]) -> Float[Arr
 
 def features(u: Float[Array, "n d"]) -> Float[Array, "n 0"]:
     """None."""
+    # a square that all components share cancels from the softmax: see `shared`
     return u[:, :0]
 
 
