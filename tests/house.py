@@ -65,10 +65,13 @@ def walk(call: Callable[[], object]) -> tuple[set[str], set[str], list[tuple[str
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(PACKAGE).parent))
+    import jax
     import numpy as np
 
     import otmix_jax as om
 
+    # In float32 rounding may end a fit as STALLED, which walks to its remedy too.
+    jax.config.update("jax_enable_x64", True)
     rng = np.random.default_rng(0)
     tables = {"small": om.datasets.old_faithful().x, "large": rng.normal(size=(20_000, 2))}
     tables["large"][:9000] += 9
