@@ -79,3 +79,31 @@ def test_a_row_that_fills_the_cache_still_has_a_tile():
     )
     size = om.engine.engine.tile_size(om.engine.Reference, components, jnp.float64)
     assert size == om.engine.engine.SMALLEST
+
+
+def test_looking_at_rows_on_a_device_makes_no_second_array():
+    """Twice as many rows hold no more memory, in the checks and in the frame."""
+    from otmix_jax.families.coordinates import _location
+    from otmix_jax.fitting.edge import _all_finite
+
+    for look in (_location, _all_finite):
+        held = [
+            look.lower(jax.ShapeDtypeStruct((n, 4), jnp.float64))
+            .compile()
+            .memory_analysis()
+            .temp_size_in_bytes
+            for n in (300_000, 600_000)
+        ]
+        assert held[1] - held[0] < 1000, held
+        assert held[1] < 600_000 * 32 / 4, held
+
+
+def test_slices_fold_to_the_whole(monkeypatch):
+    """Full slices and the rest, with weights and without."""
+    monkeypatch.setattr(om.core.numerics, "SLICE", 16)
+    x, weight = RNG.normal(size=(37, 3)), RNG.uniform(size=37)
+    for a in (None, weight):
+        frame = Affine.of(jnp.asarray(x), a)
+        plain = Affine.of(x, a)
+        np.testing.assert_allclose(frame.origin, plain.origin, rtol=1e-13)
+        assert float(frame.unit) == float(plain.unit)

@@ -24,7 +24,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float, PyTree
 
-from ..core.numerics import logsumexp, matmul
+from ..core.numerics import SLICE, fold_slices, logsumexp, matmul
 from ..core.tree import pytree, replace
 from ..core.triangular import inverse_triangle, multiply, pack, unpack
 from ..core.typing import AnyArray
@@ -199,10 +199,6 @@ def take(self: _T, which: Any) -> _T:
     return replace(self, **taken)
 
 
-SLICE = 65_536
-"""Rows that NumPy looks at together: no second array as long as the data."""
-
-
 class Frame(abc.ABC):
     """An invertible map of rows to the coordinates in which they are fitted. A PyTree."""
 
@@ -279,7 +275,7 @@ class Affine(Frame):
         Rows on a device stay there; NumPy's are read in slices: no second copy of either.
         """
         if isinstance(x, Array):
-            return cls(*_location(x, jnp.ones(len(x), x.dtype) if weight is None else weight))
+            return cls(*_location(x, *([] if weight is None else [jnp.asarray(weight)])))
         slices = [slice(i, i + SLICE) for i in range(0, len(x), SLICE)]
         # a view of one number, not an array as long as the data
         a = np.broadcast_to(1.0, len(x)) if weight is None else weight
@@ -308,12 +304,21 @@ def _column(unit: Any) -> Any:
 
 
 @jax.jit
-def _location(x: Float[Array, "n d"], weight: Float[Array, " n"]) -> tuple[Array, Array]:
-    weight = weight.astype(x.dtype) / jnp.sum(weight)
-    origin = matmul(weight, x)
-    present = (weight > 0)[:, None]
-    # under jit x - origin is fused into the maximum: no second array as long as the data
-    return origin, power_of_two(jnp.max(jnp.where(present, jnp.abs(x - origin), 0)))
+def _location(x: Float[Array, "n d"], *weight: Float[Array, " n"]) -> tuple[Array, Array]:
+    """Mean and unit; without weights none are made, which would be a column as long as the rows."""
+
+    def added(x: Array, *a: Array) -> Array:
+        return matmul(a[0], x) if a else jnp.sum(x, axis=0)
+
+    def farthest(x: Array, *a: Array) -> Array:
+        present = (a[0] > 0)[:, None] if a else True
+        return jnp.max(jnp.where(present, jnp.abs(x - origin), 0), initial=0)
+
+    given = [w.astype(x.dtype) / jnp.sum(w) for w in weight]
+    total = fold_slices(added, jnp.add, jnp.zeros_like(x[0]), x, *given)
+    origin = total if given else total / x.shape[0]
+    largest = fold_slices(farthest, jnp.maximum, jnp.zeros_like(total[0]), x, *given)
+    return origin, power_of_two(largest)
 
 
 def power_of_two(length: Any) -> Any:

@@ -15,9 +15,9 @@ from jax import Array
 from jax.core import Tracer
 from jaxtyping import PRNGKeyArray, PyTree
 
+from ..core.numerics import SLICE, fold_slices
 from ..core.tree import pytree, replace, static
 from ..families import Description, describe
-from ..families.coordinates import SLICE
 from ..families.family import check_prior
 from ..model import Mixture
 from ..priors import Prior
@@ -172,7 +172,10 @@ def _check_finite(values: Any, what: str) -> None:
 
 @jax.jit
 def _all_finite(values: Array) -> Array:
-    return jnp.all(jnp.isfinite(values))
+    def finite(part: Array) -> Array:
+        return jnp.all(jnp.isfinite(part))
+
+    return fold_slices(finite, jnp.logical_and, jnp.asarray(True), values)
 
 
 def check_table(x: Any) -> np.ndarray | Array:
