@@ -268,4 +268,5 @@ def test_a_thousand_data_sets_are_the_separate_fits():
     batch = om.fit_batch(
         x, 3, key=KEY, starts=om.Starts(n_init=2), limits=om.Limits(tolerance=1e-6)
     )
-    assert_separate_fits(batch, x, range(0, 1000, 67), n_init=2, tolerance=1e-6)
+    options = {"starts": om.Starts(n_init=2), "limits": om.Limits(tolerance=1e-6)}
+    assert_separate_fits(batch, x, range(0, 1000, 67), **options)

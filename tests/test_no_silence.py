@@ -128,6 +128,8 @@ def test_a_start_of_another_size_or_family_is_refused(faithful, counts):
     initial = start(faithful, 3)
     with pytest.raises(ValueError, match="initial has 3 components, but n_components=5"):
         om.fit(faithful, 5, key=0, starts=om.Starts(initial=initial))
+    with pytest.raises(ValueError, match="initial has Full covariances, covariance='tied'"):
+        om.fit(faithful, 3, key=0, covariance="tied", starts=om.Starts(initial=initial))
     with pytest.raises(ValueError, match="initial has Gaussian components, family is Poisson"):
         om.fit(counts, 3, key=0, family="poisson", starts=om.Starts(initial=initial))
 

@@ -18,6 +18,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 from ..core.numerics import SLICE, fold_slices
 from ..core.tree import pytree, replace, static
 from ..families import Description, describe
+from ..families.elliptical import structure
 from ..families.family import check_prior
 from ..model import Mixture
 from ..priors import Prior
@@ -93,7 +94,7 @@ def check_family(family: Any, covariance: Any, initial: Any, n_components: Any) 
     """What the fit is of, by name or by its start.
 
     Raises:
-        ValueError: where a start is of another family or size.
+        ValueError: where a start is of another family, covariance or size.
     """
     if initial is None:
         return describe(family, covariance)
@@ -101,6 +102,11 @@ def check_family(family: Any, covariance: Any, initial: Any, n_components: Any) 
     if family is not None and describe(family).family is not found.family:
         raise ValueError(
             f"initial has {found.family.__name__} components, family is {describe(family)}"
+        )
+    own = getattr(initial.components, "inner", initial.components)
+    if covariance is not None and not isinstance(own.covariance, structure(covariance)):
+        raise ValueError(
+            f"initial has {type(own.covariance).__name__} covariances, covariance={covariance!r}"
         )
     count = initial.log_weights.shape[-1]
     if n_components is not None and count != n_components:
