@@ -58,7 +58,7 @@ def main():
         options = {"key": 0, "starts": om.Starts(n_init=2), "covariance": "tied"}
         ours, theirs = (om.fit(x, 3, engine=e, **options) for e in (engine, dense))
         jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12),
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12),
             (ours.mixture, ours.value), (theirs.mixture, theirs.value),
         )  # fmt: skip
         assert ours.n_steps == theirs.n_steps
