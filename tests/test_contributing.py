@@ -9,6 +9,7 @@ from helpers import start, status
 from scipy import stats
 
 import otmix_jax as om
+from otmix_jax.core.tree import static
 from otmix_jax.engine import Engine, Guarded, Reference, Tiled
 
 
@@ -117,3 +118,58 @@ def test_an_adjoint_and_an_initialiser_of_ones_own(faithful):
         return answer.mixture.components.mean[0, 0]
 
     assert not np.any(jax.grad(mean)(x))
+
+
+@om.families.pytree
+class Overshooting(PRINTED["Gamma"]):
+    """An M-step that goes `length` times too far: up the objective, or out of the numbers."""
+
+    length: float = static(default=1.0)
+
+    def maximize(self, statistics, mass, prior=None, held=frozenset()):
+        step = super().maximize(statistics, mass, prior, held).unconstrained(self)
+        return self.constrain(jax.tree.map(lambda z: self.length * z, step))
+
+
+@pytest.mark.parametrize("length", [6.0, 900.0])
+def test_em_halves_a_step_that_goes_too_far(waits, length):
+    """To the honest answer, downhill all the way; unhalved it would rise, or not be finite."""
+    honest = om.fit(waits, 1, family=PRINTED["Gamma"], key=0, limits=om.Limits(tolerance=1e-12))
+    shape, rate = honest.mixture.components.shape, honest.mixture.components.rate
+    near = Overshooting(1.3 * shape, 0.8 * rate, length)
+    initial = om.Mixture(jnp.zeros(1), near)
+    solution = om.solve(om.Problem(waits), initial, tolerance=1e-9, max_steps=3000)
+    history = np.asarray(solution.history)
+    assert np.diff(history[~np.isnan(history)]).max() < 1e-12
+    assert int(solution.n_steps) > 3
+    assert honest.value - 1e-9 < solution.value < honest.value + 1e-3
+
+
+def test_a_step_out_of_the_numbers_loses_nothing():
+    """Infinite parameters have no direction left to halve: the last finite ones come back."""
+    waits = np.random.default_rng(0).gamma(2.0, 0.5, size=(100, 1))
+    far = Overshooting(jnp.array([[1.6]]), jnp.array([[0.6]]), 3e4)
+    solution = om.solve(om.Problem(waits), om.Mixture(jnp.zeros(1), far))
+    assert status(solution) == "STALLED"
+    assert np.isfinite(solution.value)
+    np.testing.assert_array_equal(solution.mixture.components.shape, far.shape)
+
+
+def test_a_prior_is_refused_where_holding_leaves_no_use_for_it():
+    """EM-gradient takes over the M-step there, and would drop it."""
+    components = om.families.Gaussian.examples()["full"]
+
+    class Stiff(om.families.Gaussian):
+        holds = frozenset({"covariance"})
+
+    stiff = om.families.pytree(Stiff)(components.mean, components.covariance)
+    rows = components.sample(jax.random.key(0), jnp.arange(40) % 3)
+    prior = om.priors.NormalMean(jnp.zeros(2), 0.1)
+    for held, message in (("mean", "no use for a prior"), ("covariance", None)):
+        mixture = om.Mixture.from_weights(jnp.ones(3), om.families.Frozen(stiff, held))
+        problem = om.Problem(rows, prior=prior)
+        if message is None:
+            assert np.isfinite(om.solve(problem, mixture, max_steps=2).value)
+            continue
+        with pytest.raises(TypeError, match=message):
+            om.solve(problem, mixture, max_steps=2)

@@ -48,7 +48,7 @@ class Frozen(Family):
         """Whether the inner M-step can hold them: else a joint argmin would be put back in part,
         which need not lower anything.
         """
-        return self._held <= self.inner.holds or isinstance(getattr(self.inner, "parts", 0), dict)
+        return self._held <= self.inner.holds
 
     @property
     def exact_m_step(self) -> bool:  # type: ignore[override]
@@ -57,8 +57,8 @@ class Frozen(Family):
 
     @property
     def priors(self) -> frozenset[str]:  # type: ignore[override]
-        """The inner family's."""
-        return self.inner.priors
+        """The inner family's, where its own M-step is: EM-gradient has a use for none."""
+        return self.inner.priors if self._by_inner else frozenset()
 
     @property
     def parts(self) -> dict[str, Any]:

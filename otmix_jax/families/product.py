@@ -61,6 +61,11 @@ class Product(Family):
         return all(part.exact_m_step for part in self.parts.values())
 
     @property
+    def holds(self) -> frozenset[str]:  # type: ignore[override]
+        """Any part."""
+        return frozenset(self.parts)
+
+    @property
     def n_components(self) -> int:
         """K."""
         return next(iter(self.parts.values())).n_components

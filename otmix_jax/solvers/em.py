@@ -11,8 +11,8 @@ from ..core.tree import pytree, replace, select
 from ..model import Evaluation, Mixture, Objective
 from .loop import Progress, Solver, no_progress
 
-HALVINGS = 12
-"""How often a step that raised the objective is halved before the run is called stalled."""
+HALVINGS = 16
+"""How often a step that raised the objective, or left the finite numbers, is halved at most."""
 
 
 @pytree
@@ -77,16 +77,16 @@ class EM(Solver):
         following = self.proposal(objective, mixture, evaluation)
         # known when compiling: an exact M-step pays for no halving
         if not mixture.components.exact_m_step:
-            rise = new.progress.objective > state.progress.objective + _rounding(
-                new.progress.objective
-            )
+            before, after = state.progress, new.progress
+            # a step beyond the finite numbers is too long as well; the start is what it is
+            lost = (after.status != before.status) & jnp.isfinite(before.objective)
+            rise = after.objective > before.objective + _rounding(after.objective)
             shorter = state.current.constrain(_half(mixture.unconstrained(state.current)))
             tried = replace(state, halvings=state.halvings + 1)
-            stalled = jnp.where(
-                tried.halvings > HALVINGS, int(Status.STALLED), state.progress.status
-            )
-            tried = replace(tried, progress=replace(tried.progress, status=stalled))
-            new, following = select(rise, (tried, shorter), (new, following))
+            why = jnp.where(lost, after.status, int(Status.STALLED))
+            status = jnp.where(tried.halvings > HALVINGS, why, before.status)
+            tried = replace(tried, progress=replace(before, status=status))
+            new, following = select(rise | lost, (tried, shorter), (new, following))
         return new, (following, new.g), new.progress
 
     def accept(
@@ -131,7 +131,8 @@ class EM(Solver):
 
 def _half(coordinates: dict) -> dict:
     flat, unravel = ravel_pytree(coordinates)
-    return unravel(0.5 * flat)
+    # half of infinity is no shorter; 64 is far in any coordinate without a unit, and comes back
+    return unravel(0.5 * jnp.where(jnp.isinf(flat), 64 * jnp.sign(flat), flat))
 
 
 def _rounding(total: Array) -> Array:
