@@ -62,7 +62,7 @@ def data() -> Iterator[tuple[str, np.ndarray, int, str]]:
 
 
 def problem_of(x: np.ndarray) -> om.Problem:
-    """Centred rows under the ridge of `fit`."""
+    """Centred rows under a ridge of 1e-6."""
     rows = om.Problem(jnp.asarray(x - x.mean(axis=0)))
     prior = om.priors.Ridge.of(rows.x, rows.row_weight, 1e-6)
     return om.Problem(rows.x, prior=prior)

@@ -108,7 +108,7 @@ class Ridge:
 
     def into(self, frame: Any) -> "Ridge":
         """The same for rows in an affine frame."""
-        return replace(self, variance=self.variance / frame.unit**2)
+        return replace(self, variance=self.variance / frame.columns**2)
 
 
 @pytree
@@ -118,6 +118,9 @@ class Prior:
     Attributes:
         covariance: a `Ridge`, an inverse-Wishart law with a diagonal scale; in `fit`, None leaves
             it to `Goal.ridge`.
+        floor: [d] or one number: no column of a component has less variance left, given the
+            columns before it. It costs a regular component nothing; one that rests on it is
+            COLLAPSED. `fit` sets it to the rounding of the rows unless there is a ridge.
         mean: a `NormalMean`.
         weights: a `Dirichlet`.
         parts: for a product family, a `Prior` for each part by name.
@@ -137,6 +140,7 @@ class Prior:
     mean: NormalMean | None = None
     weights: Dirichlet | None = None
     parts: dict[str, "Prior"] | None = None
+    floor: Any = None
 
     @classmethod
     def of(cls, prior: Any) -> "Prior | None":
@@ -163,7 +167,8 @@ class Prior:
                 n: p for n, p in own.items() if n not in weak.parts
             }
         covariance = weak.covariance if self.covariance is None else self.covariance
-        return replace(self, covariance=covariance, parts=parts)
+        floor = weak.floor if self.floor is None else self.floor
+        return replace(self, covariance=covariance, floor=floor, parts=parts)
 
     def given(self) -> dict[str, Any]:
         """What is not missing of the components' priors, by name; the weights' apart."""
@@ -176,7 +181,9 @@ class Prior:
         if "parts" in given:
             mapped = {name: p.into(frame.parts[name]) for name, p in given.pop("parts").items()}
             given["parts"] = mapped
-        moved = {name: p if name == "parts" else p.into(frame) for name, p in given.items()}
+        if "floor" in given:
+            given["floor"] = given["floor"] / frame.columns**2
+        moved = {n: p if n in ("parts", "floor") else p.into(frame) for n, p in given.items()}
         return replace(self, **moved)
 
     def constant(self, frame: Any, n_components: int) -> Any:

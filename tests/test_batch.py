@@ -132,7 +132,7 @@ def test_bad_problems_get_a_status_and_disturb_no_other():
     np.testing.assert_array_equal(np.isnan(batch.value), [False, True, False, True, True, False])
     assert_separate_fits(batch, x, [5], starts=om.Starts(n_init=2))
     negative = [-one for one in weights]
-    assert set(om.fit_batch(x, 3, key=KEY, sample_weight=negative).status[:3].tolist()) == {5}
+    assert set(om.fit_batch(x, 3, key=KEY, sample_weight=negative).status[:3].tolist()) == {6}
 
 
 def test_weights_leave_rows_out_and_count_them_twice():

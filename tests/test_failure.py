@@ -59,13 +59,7 @@ def test_collinear_columns_collapse_without_a_ridge_and_not_with_one():
     with pytest.raises(om.FitError, match=r"COLLAPSED.*ridge") as caught:
         om.fit(x, 2, key=0, goal=om.Goal(ridge=0.0))
     assert is_finite(caught.value.solution.mixture)
-    assert status(om.fit(x, 2, key=0)) == "CONVERGED"
-
-
-def test_a_constant_column_fits_on_the_ridge(blobs):
-    x = np.column_stack([blobs, np.full(len(blobs), 7.0)])
-    solution = om.fit(x, 2, key=0)
-    np.testing.assert_allclose(solution.mixture.components.mean[:, 2], 7.0, rtol=1e-12)
+    assert status(om.fit(x, 2, key=0, goal=om.Goal(ridge=1e-6))) == "CONVERGED"
 
 
 @pytest.mark.parametrize("k", [1, 3])
@@ -74,7 +68,7 @@ def test_identical_rows_stay_finite(k):
         warnings.simplefilter("ignore", om.ConvergenceWarning)
         solution = om.fit(np.ones((20, 2)), k, key=0)
     assert is_finite(solution.mixture)
-    assert status(solution) == ("CONVERGED" if k == 1 else "EMPTY_COMPONENT")
+    assert status(solution) == ("COLLAPSED" if k == 1 else "EMPTY_COMPONENT")
 
 
 def test_an_empty_component_is_a_status_and_a_warning(blobs):
@@ -172,7 +166,7 @@ def test_shapes_raise_at_trace_time(blobs):
         om.Problem(blobs[:, 0]),
         om.Problem(blobs, np.ones(3)),
     ):
-        with pytest.raises(AssertionError):
+        with pytest.raises(ValueError, match="columns, the mixture 2|two dimensions|60 numbers"):
             om.solve(problem, initial)
 
 

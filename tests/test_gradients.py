@@ -58,7 +58,7 @@ def test_in_the_proportions():
 
     gradient = jax.grad(loss)(mixture.log_weights)
     assert np.isfinite(gradient).all()
-    assert gradient[3] == 0
+    assert abs(gradient[3]) < 1e-29, "0 to every sum: see `numerics.OPENING`"
     present = central(lambda lw: loss(jnp.append(lw, -jnp.inf)), mixture.log_weights[:3])
     np.testing.assert_allclose(gradient[:3], present, rtol=1e-6, atol=1e-9)
     # Envelope theorem: the gradient in log pi is minus the plan's column mass.

@@ -95,7 +95,6 @@ def test_solve_and_fit_keep_their_programs(blobs):
         key=1,
         starts=om.Starts(n_init=2),
         limits=om.Limits(tolerance=1e-5, max_steps=900),
-        goal=om.Goal(ridge=1e-4),
     )
     assert (_solve._cache_size(), _best_of_starts._cache_size()) == sizes
 

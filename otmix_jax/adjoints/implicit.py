@@ -25,9 +25,10 @@ class Implicit(Adjoint):
         dz/dphi = -H^-1  d(grad_z objective)/dphi,        H the Hessian in z
 
     It costs nothing unless a derivative is taken, and then a few Hessian-vector products, whatever
-    the number of steps. The derivative with respect to the start is zero, as it is at a fixed
-    point; `n_steps`, `status`, `certificate` and `history` carry none. Derivatives of higher order
-    are right too.
+    the number of steps. A component that is absent at the answer stays so, also where proportions
+    are held. The derivative with respect to the start is zero, as it is at a fixed point;
+    `n_steps`, `status`, `certificate` and `history` carry none. Derivatives of higher order are
+    right too.
 
     The answer has no derivative where the Hessian is not positive definite beyond rounding (merged
     components, a component without mass that is not exactly absent), or where the run ended so far

@@ -46,7 +46,16 @@ class Optimality:
 
     def gradient(self, z: Float[Array, " p"]) -> Float[Array, " p"]:
         """The objective's gradient: zero at an optimum."""
-        return jax.grad(lambda point: self.objective.loss(self.at(point)))(z)
+
+        def loss(point: Array) -> Array:
+            mixture = self.at(point)
+            # held or learned, a component that is absent at the answer stays so: by selection,
+            # what it would win is no reason for the others to move
+            absent = mixture.log_weights == -jnp.inf
+            log_weights = jnp.where(absent, -jnp.inf, mixture.log_weights)
+            return self.objective.loss(replace(mixture, log_weights=log_weights))
+
+        return jax.grad(loss)(z)
 
     def product(self, z: Float[Array, " p"], v: Float[Array, " p"]) -> Float[Array, " p"]:
         """The objective's Hessian at z times v, in the memory of a gradient."""

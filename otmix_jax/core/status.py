@@ -19,7 +19,8 @@ class Status(enum.IntEnum):
     STALLED = 2
     EMPTY_COMPONENT = 3
     COLLAPSED = 4
-    NON_FINITE = 5
+    IMPRECISE = 5
+    NON_FINITE = 6
 
     @property
     def remedy(self) -> str:
@@ -48,8 +49,14 @@ _REMEDIES = {
         "A component holds no mass: lower n_components, or raise n_init for other starts."
     ),
     Status.COLLAPSED: (
-        "A component's covariance became singular and the last regular parameters are returned: "
-        "use a ridge, a simpler covariance structure, or fewer components."
+        "A component's covariance became singular, or it rests on too few rows or on equal values; "
+        "the last regular parameters are returned: use fewer components, a simpler covariance "
+        "structure, other starts, or a ridge."
+    ),
+    Status.IMPRECISE: (
+        "The rows lie too far from 0 for the spread of their components: rounded to this "
+        "precision, the means contradict the fit. Subtract an offset from x (and add it to the "
+        "means), or use float64 (jax.config.update('jax_enable_x64', True))."
     ),
     Status.NON_FINITE: (
         "The data, the weights or the start hold NaN or infinity, or a step left the finite "

@@ -6,6 +6,7 @@ from typing import Any, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 _T = TypeVar("_T")
@@ -67,6 +68,12 @@ def is_float(leaf: Any) -> bool:
     # a Python number has no dtype
     dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
     return jnp.issubdtype(dtype, jnp.floating)
+
+
+def is_plain(x: Any) -> bool:
+    """Whether a value is a floating array already that JAX takes as it is."""
+    # type: a masked array is an ndarray too
+    return (isinstance(x, Array) or type(x) is np.ndarray) and x.dtype in (np.float32, np.float64)
 
 
 def cast(tree: Any, dtype: Any) -> Any:

@@ -15,32 +15,63 @@ UNROLLED = 6
 """Widths up to which factors are computed entry by entry."""
 
 
-def regular_cholesky(matrices: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
+def regular_cholesky(
+    matrices: Float[Array, "... d d"],
+    floor: Float[Array, " d"] | Float[Array, ""] | None = None,
+) -> Float[Array, "... d d"]:
     """Lower factors; NaN where a pivot drowns in rounding, that is, where a matrix is singular.
 
-    A pivot relative to its own variance is 1 - R^2 of that column given the earlier ones, so the
-    test does not depend on the columns' units.
+    A pivot is the variance that a column has left, given the earlier ones: relative to its own
+    variance 1 - R^2, so the test does not depend on the columns' units. With a floor [d] no pivot
+    is below it, nor below the rounding of its own column, and nothing is singular.
     """
     d = matrices.shape[-1]
     # written out, the program grows with d^3: wide matrices would take too long to compile
-    factor = _cholesky(matrices) if d <= UNROLLED else _cholesky_loop(matrices)
-    variance = diagonal(matrices)
-    pivot = diagonal(factor) ** 2
-    floor = d * jnp.finfo(matrices.dtype).eps * variance
+    wide = d > UNROLLED
+    if floor is None:
+        factor = _cholesky_loop(matrices) if wide else _cholesky(matrices, None)
+        least = _rounding(diagonal(matrices))
+    else:
+        least = pivot_floor(diagonal(matrices), floor)
+        factor = _cholesky_columns(matrices, least) if wide else _cholesky(matrices, least)
+        least = 0.5 * least  # where a pivot was lifted, its root squared may be an ulp below
     # false for NaN too
-    regular = jnp.all(pivot > floor, axis=-1)
+    regular = jnp.all(diagonal(factor) ** 2 > least, axis=-1)
     # no value can raise under jit: to a solver, NaN is a collapse
     return jnp.where(regular[..., None, None], factor, jnp.nan)
 
 
-def _cholesky(matrices: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
+def _rounding(variance: Float[Array, "... d"]) -> Float[Array, "... d"]:
+    """What pivots of columns of these variances are off by."""
+    return variance.shape[-1] * jnp.finfo(variance.dtype).eps * variance
+
+
+def pivot_floor(
+    variance: Float[Array, "... d"], floor: Float[Array, " d"] | Float[Array, ""]
+) -> Float[Array, "... d"]:
+    """What pivots are lifted to: the floor, or a few times the rounding of their own column."""
+    return jnp.maximum(floor, 4 * _rounding(variance))
+
+
+def _cholesky(
+    matrices: Float[Array, "... d d"], least: Float[Array, "... d"] | None
+) -> Float[Array, "... d d"]:
     """Cholesky-Banachiewicz, row by row; every entry is one array over the batch."""
     d = matrices.shape[-1]
     entry: dict[tuple[int, int], Array] = {}
+    lifted: dict[int, Array] = {}
     for i in range(d):
         for j in range(i + 1):
             rest = matrices[..., i, j] - sum(entry[i, m] * entry[j, m] for m in range(j))
-            entry[i, j] = rest / entry[j, j] if j < i else _root(rest)
+            if j < i:
+                # what lies below a lifted pivot is rounding, which would grow from each to the next
+                rest = jnp.where(lifted[j], 0, rest) if j in lifted else rest
+                entry[i, j] = rest / entry[j, j]
+                continue
+            if least is not None:
+                lifted[i] = rest <= least[..., i]
+                rest = jnp.maximum(rest, least[..., i])
+            entry[i, i] = _root(rest)
     return _lower(entry, d)
 
 
@@ -48,12 +79,23 @@ def _cholesky(matrices: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
 @jax.custom_jvp
 def _cholesky_loop(matrices: Float[Array, "... d d"]) -> Float[Array, "... d d"]:
     """The same, a column at a time; it reads the lower triangle."""
+    return _cholesky_columns(matrices, None)
+
+
+def _cholesky_columns(
+    matrices: Float[Array, "... d d"], least: Float[Array, "... d"] | None
+) -> Float[Array, "... d d"]:
     d = matrices.shape[-1]
 
     def column(j: Array, factor: Array) -> Array:
         # the whole row is summed: columns from j on are still 0
         rest = matrices[..., :, j] - jnp.sum(factor * factor[..., j, None, :], axis=-1)
-        pivot = _root(rest[..., j, None])
+        left = rest[..., j, None]
+        if least is not None:
+            # what lies below a lifted pivot is rounding, which would grow from each to the next
+            rest = jnp.where(left <= least[..., j, None], 0, rest)
+            left = jnp.maximum(left, least[..., j, None])
+        pivot = _root(left)
         # by masks: a slice up to a traced j has no static shape
         below = jnp.where(jnp.arange(d) > j, rest / pivot, 0)
         return factor.at[..., :, j].set(jnp.where(jnp.arange(d) == j, pivot, below))

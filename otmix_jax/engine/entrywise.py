@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.tree_util import Partial
 
-from ..core.numerics import accurate_sum
+from ..core.numerics import accurate_sum, opened
 from ..core.tree import along, pytree
 from ..families.family import Family
 from ..families.forms import LocationForm
@@ -67,14 +68,14 @@ class Entrywise(Kernel):
         """See `Kernel.potential`."""
         if not self._plain:
             return self.reference.potential(x)
-        return self._softmax(self._differences(x))[0]
+        return self._softmax(x, self._differences(x))[0]
 
     def sweep(self, x: Array, row_weight: Array) -> Sweep:
         """See `Kernel.sweep`."""
         if not self._plain:
             return self.reference.sweep(x, row_weight)
         u = self._differences(x)
-        f, scaled, total = self._softmax(u)
+        f, scaled, total = self._softmax(x, u)
         share = row_weight / total
         moments = [_moments(share * s, entries) for s, entries in zip(scaled, u, strict=True)]
         mass, first, second = (jnp.stack(leaves) for leaves in zip(*moments, strict=True))
@@ -90,7 +91,7 @@ class Entrywise(Kernel):
         k, d = self.form.pivot.shape
         return [[x[:, i] - self.form.pivot[j, i] for i in range(d)] for j in range(k)]
 
-    def _softmax(self, u: list[list[Array]]) -> tuple[Array, list[Array], Array]:
+    def _softmax(self, x: Array, u: list[list[Array]]) -> tuple[Array, tuple[Array, ...], Array]:
         """Row potential; the conditional plan's columns times a sum; and this sum [t], not 0."""
         form, log_weights = self.form, self.columns.log_weights
         offset = log_weights - form.constant
@@ -105,13 +106,19 @@ class Entrywise(Kernel):
         scaled = [
             jnp.exp(jnp.where(lost, log_weights[j], logit - base)) for j, logit in enumerate(logits)
         ]
+        # not masked as the form is: the reference kernel's cost knows absent components too
+        scaled = opened(tuple(scaled), log_weights, base, Partial(_scores, self.reference.cost, x))
         total = _added(scaled)
         # 0 only where no component is present at all: `sweep` divides by it
         total = jnp.where(total == 0, 1, total)
         return jnp.where(lost, jnp.inf, -jnp.log(total) - base), scaled, total
 
 
-def _added(terms: list[Array]) -> Array:
+def _scores(cost: Any, x: Array) -> Array:
+    return -cost(x)
+
+
+def _added(terms: list[Array] | tuple[Array, ...]) -> Array:
     return functools.reduce(operator.add, terms)
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.tree_util import Partial
 from jaxtyping import Float, PyTree
 
-from ..core.numerics import accurate_sum, matmul, row_softmax, soft_rows
+from ..core.numerics import accurate_sum, everywhere, matmul, row_softmax, soft_rows
 from ..core.tree import is_float, pytree, replace
 from ..families.forms import LinearForm
 
@@ -188,10 +189,12 @@ class Linear(Kernel):
         columns: what decides the plan besides the cost.
         form: the family. Where the cost is minus the score and epsilon is 1, its natural
             parameters yield the logits log pi_j + g_j - c_ij; else only the scores.
+        bare: [k, q] the natural parameters without log pi_j and g_j, of absent components too.
     """
 
     columns: Columns
     form: LinearForm
+    bare: Array
 
     @classmethod
     def of(cls, columns: Columns, components: Any) -> "Linear":
@@ -205,9 +208,10 @@ class Linear(Kernel):
             raise TypeError(
                 f"{type(components).__name__} has no linear form: use the Reference kernel"
             )
+        bare = form.natural_parameters
         if columns.epsilon is None and not form.linked:
-            form = replace(form, natural_parameters=_in_logits(columns, form.natural_parameters))
-        return cls(columns, form)
+            form = replace(form, natural_parameters=_in_logits(columns, bare))
+        return cls(columns, form, bare)
 
     @classmethod
     def numbers_per_row(cls, components: Any) -> int:
@@ -220,7 +224,8 @@ class Linear(Kernel):
         columns, base = self.columns, self.form.log_base_measure(x)
         if columns.epsilon is None and not self.form.linked:
             # base is the same for every component: the softmax does not feel it, only f does
-            f, conditional = soft_rows(scores, columns.log_weights)
+            absent = None if columns.g is not None else Partial(matmul, features, self.bare.T)
+            f, conditional = soft_rows(scores, columns.log_weights, absent)
             return f - base, conditional
         g = 0.0 if columns.g is None else columns.g
         if self.form.linked:
@@ -269,22 +274,6 @@ def _in_logits(columns: Columns, parameters: Array) -> Array:
     return kept.at[:, 0].add(offset)
 
 
-@jax.custom_batching.custom_vmap
-def _everywhere(safe: Array) -> Array:
-    """Whether all lanes of a batch may take the fast kernel: one answer for all of them.
-
-    A predicate per lane would turn `lax.cond` into both branches.
-    """
-    return safe
-
-
-@_everywhere.def_vmap
-def _(axis_size: int, in_batched: list, safe: Array) -> tuple[Array, bool]:
-    del axis_size
-    # through the rule again, for an outer vmap; False: the answer has no axis of lanes
-    return (_everywhere(jnp.all(safe, axis=0)) if in_batched[0] else safe), False
-
-
 @pytree
 class Guarded(Kernel):
     """`Linear` where the parameters and rows at hand let it keep the digits, else `Reference`.
@@ -306,7 +295,7 @@ class Guarded(Kernel):
         """See `Kernel.of`."""
         fast = Linear.of(columns, components)
         # both kernels invert the same factors: XLA merges the two, as there is no loop in them
-        return cls(_everywhere(fast.form.safe()), fast, Reference.of(columns, components))
+        return cls(everywhere(fast.form.safe()), fast, Reference.of(columns, components))
 
     @classmethod
     def numbers_per_row(cls, components: Any) -> int:
@@ -320,7 +309,7 @@ class Guarded(Kernel):
 
     def _take_fast(self, x: PyTree) -> Array:
         # it decides between kernels of the same value: no derivative
-        reaches = _everywhere(self.fast.form.reaches(jax.lax.stop_gradient(x)))
+        reaches = everywhere(self.fast.form.reaches(jax.lax.stop_gradient(x)))
         return self.fast_is_safe & reaches
 
     def rows(self, x: PyTree) -> tuple[Array, Array]:

@@ -33,5 +33,6 @@ from .frozen import Frozen as Frozen
 from .poisson import Poisson as Poisson
 from .product import Product as Product
 from .student_t import StudentT as StudentT
+from .subspace import Subspace as Subspace
 
 FAMILIES.update(gaussian=Gaussian, student_t=StudentT, poisson=Poisson, categorical=Categorical)

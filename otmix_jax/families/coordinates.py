@@ -244,38 +244,52 @@ class Identity(Frame):
 
 @pytree
 class Affine(Frame):
-    """(x - origin) / unit, unit > 0 one number for all columns.
+    """(x - origin) / unit, unit > 0.
 
     Attributes:
         origin: [d], in the units of the rows.
-        unit: in the units of the rows.
+        unit: [d], or one number for all columns, in the units of the rows.
     """
 
     origin: AnyArray
     unit: Any
 
+    @property
+    def columns(self) -> Any:
+        """The unit of each column."""
+        # with a leading axis on the leaves, one unit for each frame lacks the axis of columns
+        single = 0 < np.ndim(self.unit) < np.ndim(self.origin)
+        return self.unit[..., None] if single else self.unit
+
     def into(self, x: Float[AnyArray, "*n d"]) -> Float[AnyArray, "*n d"]:
         """See `Frame.into`."""
-        return (x - self.origin) / _column(self.unit)
+        return (x - self.origin) / self.columns
 
     @property
     def log_volume(self) -> Float[Array, ""]:
-        """Columns times log unit."""
-        return self.origin.shape[-1] * jnp.log(self.unit)
+        """The sum of log unit over the columns."""
+        return jnp.sum(jnp.log(jnp.broadcast_to(self.columns, self.origin.shape)), axis=-1)
 
     @property
     def inverse(self) -> "Affine":
         """See `Frame.inverse`."""
-        return Affine(-self.origin / _column(self.unit), 1 / self.unit)
+        return Affine(-self.origin / self.columns, 1 / self.unit)
 
     @classmethod
-    def of(cls, x: Any, weight: Any) -> "Affine":
-        """The rows' mean, and the power of two next to their largest deviation from it.
+    def of(cls, x: Any, weight: Any, one_unit: bool = False) -> "Affine":
+        """The rows' mean, and the power of two next to the columns' largest deviations from it.
 
         Rows on a device stay there; NumPy's are read in slices: no second copy of either.
+
+        Args:
+            x: [n, d] rows.
+            weight: [n], or None.
+            one_unit: whether all columns share the largest of their units.
         """
         if isinstance(x, Array):
-            return cls(*_location(x, *([] if weight is None else [jnp.asarray(weight)])))
+            given = [] if weight is None else [jnp.asarray(weight)]
+            origin, unit = _location(x, *given)
+            return cls(origin, jnp.max(unit) if one_unit else unit)
         slices = [slice(i, i + SLICE) for i in range(0, len(x), SLICE)]
         # a view of one number, not an array as long as the data
         a = np.broadcast_to(1.0, len(x)) if weight is None else weight
@@ -283,11 +297,16 @@ class Affine(Frame):
         total = sum(a[part] @ x[part].astype(np.float64) for part in slices)
         origin = (total / a.sum()).astype(x.dtype)
         # The largest deviation, not the root mean square: squares over- or underflow past 1e154.
-        largest = max(np.abs(x[part] - origin)[a[part] > 0].max(initial=0) for part in slices)
-        return cls(origin, power_of_two(np.asarray(largest, np.float64)).astype(x.dtype))  # type: ignore[arg-type]
+        largest = np.maximum.reduce(
+            [np.abs(x[part] - origin)[a[part] > 0].max(axis=0, initial=0) for part in slices]
+        )
+        unit = power_of_two(np.asarray(largest, np.float64)).astype(x.dtype)  # type: ignore[attr-defined]
+        return cls(origin, unit.max() if one_unit else unit)
 
     @classmethod
-    def of_groups(cls, x: np.ndarray, weight: np.ndarray, begins: np.ndarray) -> "Affine":
+    def of_groups(
+        cls, x: np.ndarray, weight: np.ndarray, begins: np.ndarray, one_unit: bool = False
+    ) -> "Affine":
         """The frames of groups of rows behind one another, with a leading axis: all at once."""
         wide = x.astype(np.float64)
         owner = np.repeat(np.arange(len(begins)), np.diff([*begins, len(x)]))
@@ -295,29 +314,25 @@ class Affine(Frame):
         total = np.add.reduceat(weight, begins)
         origin = np.add.reduceat(weight[:, None] * wide, begins) / total[:, None]
         wide -= origin[owner]
-        largest = np.maximum.reduceat(np.abs(wide).max(axis=1), begins)
-        return cls(origin, power_of_two(largest))  # type: ignore[arg-type]
-
-
-def _column(unit: Any) -> Any:
-    return unit[..., None] if hasattr(unit, "ndim") else unit
+        unit = power_of_two(np.maximum.reduceat(np.abs(wide), begins))
+        return cls(origin, unit.max(axis=1) if one_unit else unit)
 
 
 @jax.jit
 def _location(x: Float[Array, "n d"], *weight: Float[Array, " n"]) -> tuple[Array, Array]:
-    """Mean and unit; without weights none are made, which would be a column as long as the rows."""
+    """Mean and units; without weights none are made: they would be as long as the rows."""
 
     def added(x: Array, *a: Array) -> Array:
         return matmul(a[0], x) if a else jnp.sum(x, axis=0)
 
     def farthest(x: Array, *a: Array) -> Array:
         present = (a[0] > 0)[:, None] if a else True
-        return jnp.max(jnp.where(present, jnp.abs(x - origin), 0), initial=0)
+        return jnp.max(jnp.where(present, jnp.abs(x - origin), 0), axis=0, initial=0)
 
     given = [w.astype(x.dtype) / jnp.sum(w) for w in weight]
     total = fold_slices(added, jnp.add, jnp.zeros_like(x[0]), x, *given)
     origin = total if given else total / x.shape[0]
-    largest = fold_slices(farthest, jnp.maximum, jnp.zeros_like(total[0]), x, *given)
+    largest = fold_slices(farthest, jnp.maximum, jnp.zeros_like(total), x, *given)
     return origin, power_of_two(largest)
 
 

@@ -16,10 +16,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.tree_util import Partial
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Bool, Float, Int, PRNGKeyArray
 
-from ..core.numerics import einsum, matmul, positive_variance, safe_divide
+from ..core.numerics import (
+    einsum,
+    logsumexp,
+    matmul,
+    pooled_scatter,
+    positive_variance,
+    safe_divide,
+    safe_log,
+    sum_slices,
+)
 from ..core.tree import parameter, pytree, replace
+from ..core.triangular import pivot_floor
 from ..priors import Prior, Ridge
 from .coordinates import NESTED, REAL, Affine, Frame, Identity
 from .covariance import STRUCTURES, Covariance
@@ -152,7 +162,7 @@ class Elliptical(Family):
         held: frozenset[str] = frozenset(),
     ) -> _Self:
         """Means, then covariances about the *new* means: the note's (3.5) and (3.4), corrected."""
-        ridge = prior and prior.covariance
+        ridge, floor = (prior.covariance, prior.floor) if prior is not None else (None, None)
         if prior is not None and prior.mean is not None:
             statistics, mass = prior.mean.observe(self, statistics, mass)
         # About means that stay, the first moments lead nowhere.
@@ -166,7 +176,9 @@ class Elliptical(Family):
         if ridge is not None:
             mass = mass + ridge.strength
             scatter = scatter + ridge.strength * self._layout.of_diagonal(ridge.variance)
-        covariance = self.covariance.maximize(scatter, mass)
+        if floor is not None:
+            floor = jnp.broadcast_to(floor, self.mean.shape[-1:])
+        covariance = self.covariance.maximize(scatter, mass, floor)
         return replace(self, mean=self.mean + shift, covariance=covariance)
 
     def penalty(self, prior: Prior | None) -> Float[Array, ""] | float:
@@ -217,14 +229,70 @@ class Elliptical(Family):
             return self
         if not isinstance(frame, Affine):
             raise TypeError(f"{type(self).__name__} is closed under affine frames alone")
-        mean = frame.unit * self.mean + frame.origin
-        return replace(self, mean=mean, covariance=self.covariance.scale(frame.unit))
+        unit = jnp.broadcast_to(frame.columns, self.mean.shape[-1:])
+        mean = unit * self.mean + frame.origin
+        return replace(self, mean=mean, covariance=self.covariance.scale(unit))
 
     @classmethod
-    def frame(cls, x: Any, weight: Any, begins: Any = None, **options: Any) -> Affine:
-        """Rows about their mean, over a power of two near their largest deviation."""
+    def frame(
+        cls, x: Any, weight: Any, begins: Any = None, covariance: Any = "full", **options: Any
+    ) -> Affine:
+        """Rows about their mean, columns over powers of two near their largest deviations."""
         del options
-        return Affine.of(x, weight) if begins is None else Affine.of_groups(x, weight, begins)
+        one_unit = structure(covariance).one_unit
+        if begins is None:
+            return Affine.of(x, weight, one_unit)
+        return Affine.of_groups(x, weight, begins, one_unit)
+
+    def described(self) -> Description:
+        """See `Family.described`; rows of a covariance with one unit have another frame."""
+        return Description(type(self), (("covariance", type(self.covariance)),))
+
+    @classmethod
+    def least(cls, dtype: Any, **options: Any) -> Prior:
+        """The floor at the rounding of rows whose largest deviation is about 1."""
+        del options
+        return Prior(floor=jnp.asarray((4 * jnp.finfo(dtype).eps) ** 2, dtype))
+
+    def imprecise(self) -> Bool[Array, " k"]:
+        """See `Family.imprecise`: a step of the mean, and what is left of its column."""
+        step = jnp.finfo(self.mean.dtype).eps * jnp.abs(self.mean)
+        return jnp.any(16 * step > self._layout.pivots(*self._factor), axis=-1)
+
+    def spurious(
+        self, prior: Prior | None, weights: Float[Array, " k"], n_rows: Array | float
+    ) -> Bool[Array, " k"]:
+        """See `Family.spurious`."""
+        if prior is None or prior.floor is None:
+            return jnp.zeros(self.n_components, bool)
+        least = pivot_floor(self._layout.variances(*self._factor), prior.floor)
+        # 1.01: what was lifted is compared with a floor that was computed again
+        held = jnp.any(self._layout.pivots(*self._factor) ** 2 <= 1.01 * least, axis=-1)
+        tight = self._layout.tightness(self.covariance.factor, self._inverse(), weights)
+        tight = tight > 100 + self.n_features
+        return (weights > 0) & (held | (tight & self._by_chance(weights, n_rows)))
+
+    def _by_chance(self, weights: Float[Array, " k"], n_rows: Array | float) -> Bool[Array, " k"]:
+        """Whether other components put as many rows into a place as small as this, somewhere.
+
+        The others' rows in component j's own ellipsoid are about Poisson with mean r_j. Through
+        some of them it can be laid at will, as many as span its thinnest shape; the others are
+        there by chance with probability at most exp(-r) (e r / excess)^excess, at any of the
+        places that those span.
+        """
+        d = self.n_features
+        spanned = self._layout.SPANNED or d
+        excess = n_rows * weights - spanned
+        # the volume of the ellipsoid of the same covariance, over that of the standard density
+        ball = 0.5 * d * math.log(math.pi * (d + 2)) - math.lgamma(0.5 * d + 1)
+        others = jnp.where((weights > 0) & ~jnp.eye(len(weights), dtype=bool), weights, 0)
+        at_means = jnp.where(others > 0, self.cost(self.mean), jnp.inf)
+        density = logsumexp(safe_log(others) - jnp.where(others > 0, at_means, 0), axis=1)
+        log_rate = jnp.log(n_rows) + density + ball + self._half_log_det()
+        ratio = jnp.log(jnp.where(excess > 0, excess, 1)) - log_rate
+        chance = excess * (1 - ratio) - jnp.exp(jnp.minimum(log_rate, 80))
+        unlikely = (excess > 0) & (ratio > 0)
+        return ~(unlikely & (chance + spanned * jnp.log(n_rows) < math.log(0.05)))
 
     @classmethod
     def check(cls, x: Any, **options: Any) -> None:
@@ -249,31 +317,26 @@ class Elliptical(Family):
         kind = structure(covariance)
         mass, row_weight = jnp.sum(plan, axis=0), jnp.sum(plan, axis=1)
         centre = matmul(row_weight, x)
+
         # about the centre: far from 0, float32 sums lose the digits that tell means apart
-        mean = centre + safe_divide(matmul(plan.T, x - centre), mass[:, None])
-        pooled = _pooled_scatter(x, plan, mean)
-        variance = positive_variance(matmul(row_weight, (x - centre) ** 2))
-        pooled += 64 * jnp.finfo(x.dtype).eps * x.shape[1] * jnp.diag(variance)
-        matrices = jnp.broadcast_to(pooled, (plan.shape[1], *pooled.shape))
-        return mean, kind.from_matrices(matrices)
+        def sums(x: Array, plan: Array) -> tuple[Array, Array]:
+            return matmul(plan.T, x - centre), matmul(jnp.sum(plan, axis=1), (x - centre) ** 2)
+
+        first, square = sum_slices(sums, x, plan)
+        mean = centre + safe_divide(first, mass[:, None])
+        # in the layout: where it holds no matrix, none is made
+        layout, d = kind.geometry, x.shape[1]
+        pooled = pooled_scatter(layout.scatter, x, plan, mean)
+        pooled = layout.central(pooled, jnp.zeros((1, d), x.dtype), jnp.zeros(1, x.dtype))
+        variance = positive_variance(square)
+        pooled += 64 * jnp.finfo(x.dtype).eps * d * layout.of_diagonal(variance)
+        return mean, kind.from_scatter(pooled, d).take(np.zeros(len(mean), int))
 
     @classmethod
     def weak_prior(cls, variance: Any, strength: Array, **options: Any) -> Prior:
         """The scale-relative `Ridge` of the data."""
         del options
         return Prior(covariance=Ridge(strength, positive_variance(variance)))
-
-
-def _pooled_scatter(x: Array, plan: Array, mean: Array) -> Float[Array, "d d"]:
-    """sum_ij P_ij (x_i - mu_j)(x_i - mu_j)^T, component by component: no [n, k, d] array."""
-
-    def add(pooled: Array, component: tuple[Array, Array]) -> tuple[Array, None]:
-        mass, centre = component
-        within = x - centre
-        return pooled + matmul((mass[:, None] * within).T, within), None
-
-    zeros = jnp.zeros((x.shape[1], x.shape[1]), x.dtype)
-    return jax.lax.scan(add, zeros, (plan.T, mean))[0]
 
 
 @pytree
@@ -296,7 +359,7 @@ class Gaussian(Elliptical):
 
     mean: Array = parameter(REAL)
     covariance: Covariance = parameter(NESTED)
-    priors = frozenset({"covariance", "mean"})
+    priors = frozenset({"covariance", "floor", "mean"})
 
     @classmethod
     def of(cls, covariance: str | type[Covariance] = "full") -> Description:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
-from jaxtyping import Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ..priors import Prior
 from . import coordinates, em_gradient
@@ -164,6 +164,30 @@ class Family(abc.ABC):
         del variance, strength, options
 
     @classmethod
+    def least(cls, dtype: Any, *_: Any, **options: Any) -> Prior | None:
+        """Bounds at the rounding of rows in their frame, which cost a regular answer nothing."""
+        del dtype, options
+
+    def spurious(
+        self, prior: Prior | None, weights: Float[Array, " k"], n_rows: Array | float
+    ) -> Bool[Array, " k"]:
+        """Which components win likelihood by being singular, or nearly so, on a few rows.
+
+        Args:
+            prior: the problem's; without bounds in it nothing is asked.
+            weights: [k] proportions.
+            n_rows: how many rows there are.
+        """
+        del prior, n_rows
+        return jnp.zeros(weights.shape, bool)
+
+    def imprecise(self) -> Bool[Array, " k"]:
+        """Which components' parameters are off by more than a sixteenth of a standard deviation
+        through rounding alone.
+        """
+        return jnp.zeros(self.n_components, bool)
+
+    @classmethod
     def examples(cls) -> Mapping[str, "Family"]:
         """Small named instances, which feed the contract tests."""
         return {}
@@ -216,6 +240,11 @@ class Description:
         """See `Family.weak_prior`."""
         return self.family.weak_prior(variance, strength, **dict(self.options))
 
+    def least(self, dtype: Any) -> Prior | None:
+        """See `Family.least`; none where the M-step has no use for it."""
+        useful = self.priors & {"floor", "parts"}
+        return self.family.least(dtype, **dict(self.options)) if useful else None
+
 
 def _spelled(value: Any) -> str:
     """Options as they were written."""
@@ -249,6 +278,47 @@ def describe(family: Any = None, covariance: Any = None) -> Description:
     if not (isinstance(found, type) and issubclass(found, Family)):
         raise TypeError(f"family must be a name, a Family or its description, not {family!r}")
     return found.of() if covariance is None else found.of(covariance=covariance)
+
+
+def check_columns(components: Any, x: PyTree) -> None:
+    """Refuses rows of other columns than components describe, by names and shapes alone.
+
+    Raises:
+        ValueError: saying what there is, and what there should be.
+    """
+    if components.table:
+        _check_width(components, x)
+        return
+    # a family of one's own need not have parts, and then reads its columns as it likes
+    parts = getattr(components, "parts", None)
+    if parts is None:
+        return
+    if not isinstance(x, dict) or set(x) != set(parts):
+        have = sorted(x) if isinstance(x, dict) else type(x).__name__
+        raise ValueError(f"the rows must be a dict of {sorted(parts)}, not {have}")
+    for name, part in parts.items():
+        column = x[name]
+        single = getattr(column, "ndim", 0) == 1
+        try:
+            check_columns(part, column[:, None] if single else column)
+        except ValueError as error:
+            raise ValueError(f"part {name!r}: {error}") from None
+
+
+def _check_width(components: Any, x: PyTree) -> None:
+    if isinstance(x, dict):
+        raise ValueError(
+            f"{type(components).__name__} takes one table of real numbers (n, d) as its rows, not "
+            f"a dict of {sorted(x)}"
+        )
+    width, shape = components.n_features, getattr(x, "shape", None)
+    if shape is None:  # a tree of a family's own
+        return
+    if len(shape) != 2:
+        hint = "; for one feature use x[:, None], for one row x[None, :]" if len(shape) == 1 else ""
+        raise ValueError(f"x must have two dimensions (n, d), not shape {shape}{hint}")
+    if width is not None and shape[1] != width:
+        raise ValueError(f"rows have {shape[1]} columns, the mixture {width}")
 
 
 def check_prior(family: Any, prior: Prior | None) -> None:

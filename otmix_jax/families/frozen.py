@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 from jax import Array
-from jaxtyping import Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ..core.tree import pytree, replace, static
 from ..priors import Prior
@@ -23,6 +23,9 @@ class Frozen(Family):
     parameters. Proportions are held by `learn_weights=False`. Derivatives of the answer in what is
     frozen are zero: it is part of the start.
 
+    Whatever else the components have, such as `mean` and `matrices()`, is read through it; `held`
+    says what of it was not learned, and so has a standard error of 0.
+
     Attributes:
         inner: the components.
         held: a field's name, or several; of a `Product`, its parts' names.
@@ -31,9 +34,20 @@ class Frozen(Family):
     inner: Any
     held: tuple[str, ...] | str = static(default=())
 
+    def __getattr__(self, name: str) -> Any:
+        # asked only for what is not here; before `inner` is set, as in a copy, that is nothing
+        if name.startswith("_") or "inner" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__} has no {name!r}")
+        return getattr(self.inner, name)
+
     def described(self) -> Description:
         """The inner family's."""
         return self.inner.described()
+
+    @property
+    def table(self) -> bool:  # type: ignore[override]
+        """See `Family.table`."""
+        return self.inner.table
 
     @property
     def _held(self) -> frozenset[str]:
@@ -119,6 +133,16 @@ class Frozen(Family):
         if self._by_inner:
             return replace(self, inner=self.inner.maximize(statistics, mass, prior, held))
         return replace(self, inner=em_gradient.maximize(self.inner, statistics, mass, held))
+
+    def spurious(
+        self, prior: Prior | None, weights: Float[Array, " k"], n_rows: Array | float
+    ) -> Bool[Array, " k"]:
+        """The inner family's, where something of it is learned."""
+        return self.inner.spurious(prior if self.priors else None, weights, n_rows)
+
+    def imprecise(self) -> Bool[Array, " k"]:
+        """The inner family's."""
+        return self.inner.imprecise()
 
     def penalty(self, prior: Prior | None) -> Float[Array, ""] | float:
         """The inner family's."""

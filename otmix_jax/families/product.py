@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ..core.tree import pytree, replace
 from ..priors import Prior
@@ -184,6 +184,25 @@ class Product(Family):
         }
         present = {name: prior for name, prior in found.items() if prior is not None}
         return Prior(parts=present) if present else None
+
+    @classmethod
+    def least(cls, dtype: Any, parts: Any) -> Prior | None:
+        """Those of the parts that have one."""
+        found = {name: part.least(dtype) for name, part in parts}
+        present = {name: prior for name, prior in found.items() if prior is not None}
+        return Prior(parts=present) if present else None
+
+    def spurious(
+        self, prior: Prior | None, weights: Float[Array, " k"], n_rows: Array | float
+    ) -> Bool[Array, " k"]:
+        """In any part."""
+        own = (prior.parts if prior is not None else None) or {}
+        parts = [p.spurious(own.get(name), weights, n_rows) for name, p in self.parts.items()]
+        return jnp.any(jnp.stack(parts), axis=0)
+
+    def imprecise(self) -> Bool[Array, " k"]:
+        """In any part."""
+        return jnp.any(jnp.stack([part.imprecise() for part in self.parts.values()]), axis=0)
 
     @classmethod
     def examples(cls) -> dict[str, "Product"]:

@@ -8,7 +8,6 @@ from jax import Array
 from jaxtyping import Bool, Float
 
 from ..core.tree import pytree
-from ..core.triangular import diagonal
 from .forms import LinearForm
 
 LOSS = {"float64": 1e-12, "float32": 1e-5}
@@ -105,7 +104,7 @@ class QuadraticForm(LinearForm):
         # it decides between kernels of the same value: no derivative
         amplification = jax.lax.stop_gradient(self.amplification())
         largest = _fourth_root(self.centre)
-        variance = diagonal(self.components.matrices())
+        variance = self._layout.variances(self.components.covariance.factor, self.shift.shape[1])
         within = jnp.all((variance < largest**2) & (variance > 1 / largest**2))
         return within & (amplification <= largest_amplification(amplification.dtype))
 

@@ -41,7 +41,7 @@ class StudentT(Elliptical):
     # no domain: not learned; still a leaf, so that another value needs no other program
     degrees: Array
     scaled = True
-    priors = frozenset({"covariance"})
+    priors = frozenset({"covariance", "floor"})
 
     @classmethod
     def of(cls, covariance: str | type[Covariance] = "full", degrees: float = 4.0) -> Description:

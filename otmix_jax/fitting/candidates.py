@@ -6,22 +6,28 @@ absent, exactly, and cost arithmetic but no second compilation.
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.tree_util import Partial
 from jaxtyping import Float, Int, PRNGKeyArray, PyTree
 
 from ..core.status import Status
 from ..core.tree import index, pytree, replace
-from ..engine import Engine
-from ..initializers.seeds import present_rows, start_from_plan
+from ..engine import Columns, Engine, Kernel, Reference, Rows, Tiled, choose
+from ..engine.engine import tile_size
+from ..families.coordinates import Frame
+from ..initializers.seeds import present_rows, sample_rows, start_from_plan
 from ..model import Mixture, Problem, Solution
 from ..solvers import Limits, Solver
+from .edge import Goal
 from .lanes import Lanes, run_lanes
-from .many import STRIDE, block_size, given
-from .single import Program, best_start, first_mixture
+from .many import STRIDE, block_size, given, stated
+from .single import SIDE_BY_SIDE, Program, best_start, first_mixture
 
 SPIKE = 0.25
 """What the ridge may cost, in units of the smallest component's mass m.
@@ -48,34 +54,73 @@ class Fits:
 
 
 @functools.partial(jax.jit, static_argnums=0)
+def about_same_rows(
+    program: Program, goal: Goal, strength: Any, x: PyTree, weights: Array, frame: Frame
+) -> Problem:
+    """Problems with leading axis p, by their weights [p, n], without the rows that they share."""
+
+    def one(weights: Array) -> Problem:
+        return replace(stated(program, goal, strength, x, weights, frame), x=None)
+
+    return jax.lax.map(one, weights)
+
+
+def in_turn(x: PyTree) -> bool:
+    """Whether rows are so many that one run fills the machine, and its memory, by itself."""
+    return sum(leaf.size for leaf in jax.tree.leaves(x)) > SIDE_BY_SIDE
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def nested_starts(
-    program: Program, problems: Problem, keys: Array, counts: Int[Array, " c"]
+    program: Program, x: PyTree, problems: Problem, keys: Array, counts: Int[Array, " c"]
 ) -> Mixture:
     """Starts [p, c, n_init] of K_max components each, of which the first `counts` are present.
 
     The program's initialiser draws K_max components; the first K of them claim the rows, each row
     going to the one that explains it best. k-means++ draws its seeds one after another, so its
-    first K are seeds for K.
+    first K are seeds for K. Of many rows a sample is claimed, as it is by the initialisers.
     """
+    one_by_one = in_turn(x)
 
-    def one(problem: Problem, key: Array, count: Array) -> Mixture:
-        x, row_weight = present_rows(problem)
-        whole = first_mixture(program, key, problem)
-        present = jnp.arange(program.n_components) < count
-        cost = jnp.where(present, whole.components.cost(x), jnp.inf)
-        chosen = jax.nn.one_hot(
-            jnp.argmin(cost, axis=1), program.n_components, dtype=row_weight.dtype
-        )
-        plan = row_weight[:, None] * chosen
-        return start_from_plan(x, plan, program.family)
+    def each(function: Callable[..., Any], *over: Any) -> Any:
+        if one_by_one:
+            return jax.lax.map(lambda own: function(*own), over)
+        return jax.vmap(function)(*over)
 
-    by_key = jax.vmap(one, (None, 0, None))
-    by_count = jax.vmap(by_key, (None, None, 0))
-    return jax.vmap(by_count, (0, 0, None))(problems, keys, counts)
+    def of_problem(problem: Problem, keys: Array) -> Mixture:
+        problem = replace(problem, x=x)
+        rows, weight = present_rows(sample_rows(0.5, problem, program.n_components))
+
+        def of_key(key: Array) -> Mixture:
+            components = first_mixture(program, key, problem).components
+            tiles = Tiled(tile_size(Reference, components, weight.dtype))
+            claim = Partial(_claims, components.prepared_cost(), counts)
+            claims = tiles.map(claim, Rows(rows, weight))
+
+            def of_count(claimed: Array) -> Mixture:
+                chosen = jax.nn.one_hot(claimed, program.n_components, dtype=weight.dtype)
+                return start_from_plan(rows, weight[:, None] * chosen, program.family)
+
+            return each(of_count, claims.T)
+
+        return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), each(of_key, keys))
+
+    return each(of_problem, problems, keys)
+
+
+def _claims(cost: Any, counts: Array, x: PyTree, weight: Array) -> Int[Array, "t c"]:
+    """For each number of components, the first of so many that explain a row best."""
+    del weight
+    values = cost(x)
+    lowest = jax.lax.cummin(values, axis=1)
+    before = jnp.pad(lowest[:, :-1], ((0, 0), (1, 0)), constant_values=jnp.inf)
+    leader = jnp.where(values < before, jnp.arange(values.shape[1]), 0)
+    return jax.lax.cummax(leader, axis=1)[:, counts - 1]
 
 
 def fit_counts(
     program: Program,
+    x: PyTree,
     problems: Problem,
     counts: np.ndarray,
     key: PRNGKeyArray,
@@ -88,7 +133,8 @@ def fit_counts(
 
     Args:
         program: the family, and how starts are drawn.
-        problems: the rows, whole and without each fold.
+        x: the rows.
+        problems: about the rows, whole and without each fold; see `about_same_rows`.
         counts: the numbers K.
         key: of the draws.
         solver: see `fit`.
@@ -99,7 +145,7 @@ def fit_counts(
     n_problems, size = jax.tree.leaves(problems.sample_weight)[0].shape
     shape = (n_problems, len(counts), program.n_init)
     keys = jax.random.split(key, (n_problems, program.n_init))
-    starts = nested_starts(program, problems, keys, jnp.asarray(counts))
+    starts = nested_starts(program, x, problems, keys, jnp.asarray(counts))
     for position, count in enumerate(counts):
         if count in initial:
             own = widened(initial[count], program.n_components)
@@ -111,16 +157,16 @@ def fit_counts(
     which = jnp.repeat(jnp.arange(n_problems), len(counts) * program.n_init)
     carry, solutions, _ = run_lanes(
         given,
-        Lanes(problems, which, jnp.asarray(n_lanes), engine),
+        Lanes(problems, which, jnp.asarray(n_lanes), engine, x),
         seeds,
         solver,
         limits,
         stride=STRIDE,
-        block=block_size(size, n_lanes),
+        block=1 if in_turn(x) else block_size(size, n_lanes),
     )
     # without what the solver says of its answer: components beyond K are empty on purpose
     solutions = replace(solutions, status=carry.status)
-    return _kept(shape, program.has_weak_prior, solutions, jnp.asarray(counts))
+    return _kept(shape, program.guard == "ridge", solutions, jnp.asarray(counts))
 
 
 def widened(mixture: Mixture, n_components: int) -> Mixture:
@@ -134,15 +180,16 @@ def widened(mixture: Mixture, n_components: int) -> Mixture:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _kept(shape: tuple[int, ...], has_weak_prior: bool, solutions: Solution, counts: Array) -> Fits:
+def _kept(shape: tuple[int, ...], has_ridge: bool, solutions: Solution, counts: Array) -> Fits:
     def one(solutions: Solution, count: Array) -> tuple[Solution, Array, Array]:
         weights = solutions.mixture.weights
         meant = jnp.arange(weights.shape[-1]) < count
         least = jnp.min(jnp.where(meant, weights, 1), axis=-1)
         empty = least < jnp.finfo(weights.dtype).eps
         grade = jnp.where(empty, int(Status.EMPTY_COMPONENT), int(Status.CONVERGED))
-        spike = solutions.objective - solutions.value > SPIKE * least
-        grade = jnp.where(spike & has_weak_prior, int(Status.COLLAPSED), grade)
+        spike = (solutions.objective - solutions.value > SPIKE * least) & has_ridge
+        spike |= jnp.any(solutions.certificate.spurious & meant, axis=-1)
+        grade = jnp.where(spike, int(Status.COLLAPSED), grade)
         solutions = replace(solutions, status=jnp.maximum(solutions.status, grade))
         kept = index(solutions, best_start(solutions))
         return kept, solutions.objective, jnp.sum(solutions.n_steps)
@@ -152,16 +199,36 @@ def _kept(shape: tuple[int, ...], has_weak_prior: bool, solutions: Solution, cou
     return Fits(solution, values, steps)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def apart(
+    count: int, solutions: Solution, number: Array | int, frame: Frame, prior: Any
+) -> Solution:
+    """One number of components on all rows, by itself and in their units.
+
+    One program for each: operation by operation, dozens would be compiled.
+    """
+    solution = jax.tree.map(lambda leaf: leaf[0, number], solutions)
+    # the absent components come last
+    mixture, run = solution.mixture.take(np.arange(count)), solution.certificate
+    run = replace(run, spurious=run.spurious[:count])
+    solution = replace(solution, mixture=mixture, certificate=run)
+    return solution.out_of(frame, index(prior, 0))
+
+
 @jax.jit
 def between(mixtures: Mixture, x: PyTree, row_weight: Float[Array, " n"]) -> Float[Array, " c"]:
     """sum_i a_i log max_j P(j | x_i) of each mixture [c]: 0 where no row lies between."""
 
     def one(mixture: Mixture) -> Array:
-        largest = jnp.max(mixture.responsibilities(x), axis=1)
-        return jnp.sum(row_weight * jnp.log(largest))
+        engine = choose(mixture.components, len(row_weight), row_weight.dtype)
+        kernel = engine.kernel.of(Columns(mixture.log_weights), mixture.components)
+        return engine.execution.reduce(Partial(_between, kernel), Rows(x, row_weight))
 
-    # one by one: plans [n, k] of all mixtures at once would be too large
     return jax.lax.map(one, mixtures)
+
+
+def _between(kernel: Kernel, x: PyTree, row_weight: Array) -> Array:
+    return jnp.sum(row_weight * jnp.log(jnp.max(kernel.rows(x)[1], axis=1)))
 
 
 @jax.jit

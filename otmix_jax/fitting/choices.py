@@ -8,6 +8,8 @@ from ..core.status import Status
 from ..families import Description, Gaussian
 from ..model import Solution
 
+SAME_IN_ONE = ("full", "diagonal", "spherical")
+"""Covariance structures that are one and the same of one column."""
 CRITERIA = ("bic", "aic", "icl", "cross_validation")
 
 
@@ -19,7 +21,7 @@ class Candidate:
         family: what the components are.
         n_components: K.
         log_likelihood: total, in nats.
-        n_parameters: free parameters.
+        n_parameters: free parameters: what was learned.
         aic: -2 log-likelihood + 2 parameters.
         bic: -2 log-likelihood + parameters log n, scikit-learn's sign; mclust prints its negative.
         icl: BIC - 2 sum_i w_i log max_j P(j | x_i), the cost of rows that lie between components.
@@ -107,4 +109,11 @@ class Choice:
             f"{one.status.name}{' <- best' if one is best else ''}"
             for one in self.candidates
         ]
-        return "\n".join([head, *lines])
+        return "\n".join([head, *lines, *self._equal()])
+
+    def _equal(self) -> list[str]:
+        """A line that says which candidates are one model, if any."""
+        in_one = [one for one in self.candidates if one.family.family is Gaussian]
+        in_one = [one for one in in_one if one.solution.mixture.components.n_features == 1]
+        found = [name for name in SAME_IN_ONE if name in {one.covariance for one in in_one}]
+        return [f"in one column {' and '.join(found)} are the same model"] * (len(found) > 1)

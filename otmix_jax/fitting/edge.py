@@ -16,14 +16,16 @@ from jax.core import Tracer
 from jaxtyping import PRNGKeyArray, PyTree
 
 from ..core.numerics import SLICE, fold_slices
-from ..core.tree import pytree, replace, static
+from ..core.reading import numbers, read_rows
+from ..core.tree import is_float, is_plain, pytree, replace, static
 from ..families import Description, describe
 from ..families.elliptical import structure
-from ..families.family import check_prior
+from ..families.family import check_columns, check_prior
 from ..model import Mixture
 from ..priors import Prior
-from ..solvers import Limits
+from ..solvers import Limits, Solver
 from ..transport.couplings import Balanced, Coupling, Penalized, SemiRelaxed
+from . import given
 
 
 @pytree
@@ -35,8 +37,10 @@ class Goal:
         coupling: `SemiRelaxed()`, `Penalized(rho, sizes)` or `Balanced(sizes)`.
         prior: on proportions and components, in the units of the rows: a `priors.Prior`, or one
             of its parts alone.
-        ridge: strength of the family's weak prior, relative to the data's own spread, so that
-            units do not matter; 0 for none. None is 1e-6 where the family has one.
+        ridge: strength of a weak prior on the covariances, relative to the data's own spread, so
+            that units do not matter; 0 for none. None is plain maximum likelihood too, but no
+            variance falls below the rounding of the rows, columns that say nothing are left out,
+            and an answer that rests on that floor is COLLAPSED, where 0 ends in a `FitError`.
         learn_weights: False holds the proportions of the start; see `Problem`.
     """
 
@@ -64,11 +68,8 @@ class Starts:
     initial: Any = None
 
 
-DEFAULT_RIDGE = 1e-6
-
-
-def check_goal(goal: Goal, n_components: int, family: Description) -> tuple[Goal, float]:
-    """The goal with its numbers checked and its prior whole, and the weak prior's strength.
+def check_goal(goal: Goal, n_components: int, family: Description) -> tuple[Goal, float | None]:
+    """The goal with its numbers checked and its prior whole, and the ridge's strength, or None.
 
     Raises:
         ValueError: for numbers out of range.
@@ -80,10 +81,10 @@ def check_goal(goal: Goal, n_components: int, family: Description) -> tuple[Goal
     has_weak = _takes_ridge(family)
     if goal.ridge is not None and not has_weak:
         raise TypeError(f"{family} has no covariance for a ridge: leave ridge=None")
-    strength = check_number(DEFAULT_RIDGE if goal.ridge is None else goal.ridge, "ridge")
-    prior = goal.prior and Prior.of(goal.prior)
+    strength = None if goal.ridge is None else check_number(goal.ridge, "ridge")
+    prior = goal.prior and given.check_strengths(Prior.of(goal.prior))
     check_prior(family, prior)
-    return Goal(entropy, coupling, prior, goal.ridge, goal.learn_weights), strength * has_weak
+    return Goal(entropy, coupling, prior, goal.ridge, goal.learn_weights), strength
 
 
 def _takes_ridge(family: Description) -> bool:
@@ -94,10 +95,12 @@ def check_family(family: Any, covariance: Any, initial: Any, n_components: Any) 
     """What the fit is of, by name or by its start.
 
     Raises:
-        ValueError: where a start is of another family, covariance or size.
+        ValueError: where a start is of another family, covariance or size, or no mixture.
+        TypeError: where it is another object.
     """
     if initial is None:
         return describe(family, covariance)
+    given.check_kind(initial)
     found = initial.components.described()
     if family is not None and describe(family).family is not found.family:
         raise ValueError(
@@ -114,52 +117,85 @@ def check_family(family: Any, covariance: Any, initial: Any, n_components: Any) 
     return found
 
 
-def check_rows(x: Any, family: Description) -> PyTree:
-    """The rows as the family takes them: a floating table, or a dict of columns.
+def check_data(
+    x: Any, sample_weight: Any, *families: Description, initial: Mixture | None = None
+) -> tuple[PyTree, np.ndarray | None]:
+    """The rows as the families take them, a floating table or a dict of columns, and the weights.
 
     Float32 is kept, other numbers of a table become float64, codes in a dict stay integers. What
-    is on a device stays there. A data frame is a table, or a dict of its columns.
+    is on a device stays there. A data frame is a table, or a dict of its columns. A row of weight
+    0 is absent: where it could not be fitted, it repeats a present one.
 
     Raises:
-        TypeError: for tracers (use `solve`).
-        ValueError: for anything that is not finite numbers, one row behind another.
+        TypeError: for tracers (use `solve`), and sparse matrices.
+        ValueError: for anything that is not finite numbers, one row behind another; for rows of
+            other columns than `initial` describes.
     """
-    leaves = jax.tree.leaves(x)
-    if any(isinstance(leaf, Tracer) for leaf in leaves):
+    described, rows = families[0], x
+    if not is_plain(x):
+        rows = read_rows(x, table=described.family.table, sample_weight=sample_weight)
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(rows)):
         raise TypeError("fit cannot be traced: inside jit, vmap or grad use otmix_jax.solve")
-    if hasattr(x, "columns") and not family.family.table:
-        x = {str(name): np.asarray(x[name]) for name in x.columns}
-    if not isinstance(x, dict):
-        rows = check_table(x)
-        family.check(rows)
-        return rows
-    rows = {str(name): check_column(column, str(name)) for name, column in x.items()}
-    lengths = {name: len(column) for name, column in rows.items()}
-    if len(set(lengths.values())) != 1 or 0 in lengths.values():
-        raise ValueError(f"the columns of x need one positive length, not {lengths}")
-    family.check(rows)
-    return rows
+    names = list(map(str, getattr(x, "columns", ())))
+    weights = check_sample_weight(sample_weight, _check_shape(rows, described))
+    if initial is not None:
+        given.check_start(initial)
+        check_columns(initial.components, rows)
+    try:
+        _check_cells(rows, families, names)
+    except ValueError:
+        if weights is None or weights.all():
+            raise
+        # as many rows as before: other numbers of absent ones would compile another program
+        rows = _with_stand_ins(rows, weights > 0)
+        _check_cells(rows, families, names)
+    return rows, weights
 
 
-def check_column(column: Any, name: str) -> np.ndarray | Array:
-    """A column of real, integer or boolean values with rows along its first axis.
+def _check_shape(rows: PyTree, described: Description) -> int:
+    """The number of rows."""
+    if isinstance(rows, dict):
+        if described.family.table:
+            raise ValueError(
+                f"{described.family.__name__} takes one table of real numbers (n, d) as its rows, "
+                f"not a dict of {sorted(rows)}; family=Product.of(...) takes one"
+            )
+        leaves = jax.tree_util.tree_leaves_with_path(rows)
+        lengths = {jax.tree_util.keystr(path, simple=True): len(leaf) for path, leaf in leaves}
+        if len(set(lengths.values())) != 1 or 0 in lengths.values():
+            raise ValueError(f"the columns of x need one positive length, not {lengths}")
+    elif hasattr(rows, "shape"):
+        if rows.ndim != 2:
+            hint = "; for one feature use x[:, None]" if rows.ndim == 1 else ""
+            raise ValueError(f"x must have two dimensions (n, d), not shape {rows.shape}{hint}")
+        if 0 in rows.shape:
+            raise ValueError(
+                f"x is empty: shape {rows.shape}; at least one row and column are needed"
+            )
+    return len(jax.tree.leaves(rows)[0])
 
-    Raises:
-        ValueError: for anything else, or a cell that is not finite.
-    """
-    values = column if isinstance(column, Array) else np.asarray(column)
-    if values.dtype.kind not in "fiub" or values.ndim == 0:
-        raise ValueError(
-            f"column {name!r} must hold numbers, not {values.dtype} of shape {values.shape}; "
-            "code categories as 0, 1, 2, ..."
-        )
-    if values.dtype.kind == "f":
-        values = values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
-        _check_finite(values, f"column {name!r}")
-    return values
+
+def _check_cells(rows: PyTree, families: tuple[Description, ...], names: list[str]) -> None:
+    """Refuses what is not finite, and what is off a family's support."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(rows):
+        if is_float(leaf):
+            name = jax.tree_util.keystr(path, simple=True)
+            _check_finite(leaf, f"column {name!r}" if path else "x", names)
+    for described in families:
+        described.check(rows)
 
 
-def _check_finite(values: Any, what: str) -> None:
+def _with_stand_ins(rows: PyTree, present: np.ndarray) -> PyTree:
+    first = int(np.argmax(present))
+
+    def stand_in(leaf: Any) -> Any:
+        where = jnp.where if isinstance(leaf, Array) else np.where
+        return where(present.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, leaf[first])
+
+    return jax.tree.map(stand_in, rows)
+
+
+def _check_finite(values: Any, what: str, names: list[str]) -> None:
     """Refuses NaN and infinity; one look without a second array, on the device where it lies."""
     if isinstance(values, Array):
         sound = bool(_all_finite(values))
@@ -169,7 +205,8 @@ def _check_finite(values: Any, what: str) -> None:
     if not sound:
         bad = ~np.isfinite(np.asarray(values))
         row, *column = np.argwhere(bad)[0]
-        where = f", column {column[0]}" if column else ""
+        named = repr(names[column[0]]) if column and names else str(*column[:1])
+        where = f", column {named}" if column else ""
         raise ValueError(
             f"{what} holds {bad.sum()} NaN or infinite cells, the first at row {row}{where}; "
             "drop or impute those rows"
@@ -184,30 +221,6 @@ def _all_finite(values: Array) -> Array:
     return fold_slices(finite, jnp.logical_and, jnp.asarray(True), values)
 
 
-def check_table(x: Any) -> np.ndarray | Array:
-    """Rows as a finite floating [n, d] array, float32 kept, others as float64.
-
-    Raises:
-        ValueError: for anything that is not a finite two-dimensional table of numbers.
-    """
-    try:
-        # np.asarray would copy rows on a device to the host
-        rows = x if isinstance(x, Array) else np.asarray(x)
-    except ValueError as error:
-        raise ValueError(f"x must be a table of numbers (n, d), not ragged: {error}") from None
-    if rows.dtype.kind not in "fiub":
-        raise ValueError(f"x must hold real numbers, not {rows.dtype}; encode or drop such columns")
-    if rows.ndim != 2:
-        hint = "; for one feature use x[:, None]" if rows.ndim == 1 else ""
-        raise ValueError(f"x must have two dimensions (n, d), not shape {rows.shape}{hint}")
-    if 0 in rows.shape:
-        raise ValueError(f"x is empty: shape {rows.shape}; at least one row and column are needed")
-    if rows.dtype not in (np.float32, np.float64):
-        rows = rows.astype(np.float64)
-    _check_finite(rows, "x")
-    return rows
-
-
 def check_sample_weight(sample_weight: Any, n: int) -> np.ndarray | None:
     """Weights as a float64 [n] array, or None.
 
@@ -216,11 +229,12 @@ def check_sample_weight(sample_weight: Any, n: int) -> np.ndarray | None:
     """
     if sample_weight is None:
         return None
-    weights = np.asarray(sample_weight)
-    if weights.shape != (n,) or weights.dtype.kind not in "fiub":
+    weights = np.asarray(
+        sample_weight if is_plain(sample_weight) else numbers(sample_weight, "sample_weight")
+    )
+    if weights.shape != (n,):
         raise ValueError(
-            f"sample_weight must be {n} numbers, one per row of x, not shape {weights.shape} "
-            f"of {weights.dtype}"
+            f"sample_weight must be {n} numbers, one per row of x, not shape {weights.shape}"
         )
     weights = weights.astype(np.float64)
     bad = ~(np.isfinite(weights) & (weights >= 0))
@@ -244,7 +258,9 @@ def check_count(value: Any, name: str, least: int = 1) -> int:
     """
     # True is an int to Python
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
-        raise ValueError(f"{name} must be an integer >= {least}, not {value!r}")
+        whole = isinstance(value, float | np.floating) and float(value).is_integer()
+        meant = f": pass {int(value)}" if whole else f", such as {least + 2}"
+        raise ValueError(f"{name} must be an integer >= {least}{meant}, not {value!r}")
     if value < least:
         raise ValueError(f"{name} must be >= {least}, not {value}")
     return int(value)
@@ -308,18 +324,25 @@ def check_sizes(sizes: Any, n_components: int) -> np.ndarray | None:
     if sizes is None:
         return None
     try:
-        numbers = np.asarray(sizes, np.float64)
+        found = np.asarray(sizes, np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"sizes must be {n_components} numbers, not {sizes!r}") from None
-    if numbers.shape != (n_components,) or not (np.isfinite(numbers) & (numbers > 0)).all():
+    if found.shape != (n_components,) or not (np.isfinite(found) & (found > 0)).all():
         raise ValueError(
             f"sizes must be {n_components} finite numbers > 0, one per component, not {sizes!r}"
         )
-    return numbers
+    return found
 
 
-def check_coupling(coupling: Coupling, n_components: int) -> Coupling:
-    """The coupling with its numbers checked."""
+def check_coupling(coupling: Any, n_components: int) -> Coupling:
+    """The coupling with its numbers checked.
+
+    Raises:
+        ValueError: for numbers out of range.
+        TypeError: for a coupling's class, or anything else.
+    """
+    if not isinstance(coupling, Coupling):
+        raise TypeError(f"coupling must be an instance, such as Balanced(), not {coupling!r}")
     if isinstance(coupling, Penalized):
         rho = check_number(coupling.rho, "rho")  # inf: Balanced() says what becomes of EM
         return Penalized(rho, check_sizes(coupling.sizes, n_components))
@@ -336,5 +359,31 @@ def check_limits(limits: Limits) -> Limits:
 
 
 def check_key(key: Any) -> PRNGKeyArray:
-    """A typed key, from an integer seed too."""
-    return jax.random.key(key) if isinstance(key, int | np.integer) else key
+    """A typed key, from an integer seed or a raw key too.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if isinstance(key, Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if key.shape == ():
+            return key
+        raise ValueError(f"key must be one key, not an array of them of shape {key.shape}")
+    if isinstance(key, Array | np.ndarray) and key.dtype == np.uint32:
+        like = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
+        if key.shape == like.shape:
+            return jax.random.wrap_key_data(jnp.asarray(key))
+    if isinstance(key, int | np.integer) and not isinstance(key, bool) and abs(key) < 2**63:
+        return jax.random.key(int(key))
+    raise ValueError(f"key must be an integer seed such as 0, or jax.random.key(0), not {key!r}")
+
+
+def check_solver(solver: Any) -> None:
+    """An instance.
+
+    Raises:
+        TypeError: for a class, or anything else.
+    """
+    if not isinstance(solver, Solver):
+        name = getattr(solver, "__name__", None)
+        meant = f": pass an instance, {name}()" if name and isinstance(solver, type) else ""
+        raise TypeError(f"solver must be a Solver such as EM(), not {solver!r}{meant}")

@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Int
+from jaxtyping import Int, PyTree
 
-from ..core.tree import index, pytree
+from ..core.tree import index, pytree, replace
 from ..engine import Engine
 from ..model import Mixture, Objective, Problem, Solution
 from ..solvers.loop import Carry, Limits, Solver, advance, finish, running, start
@@ -30,16 +30,19 @@ class Lanes:
         which: [l] the problem of each lane.
         n_lanes: how many lanes are meant; those from there on are padding.
         engine: how a pass over a problem's rows is made; None chooses by shape.
+        x: rows that all problems share, which then have none of their own.
     """
 
     problems: Problem
     which: Int[Array, " l"]
     n_lanes: Int[Array, ""]
     engine: Engine | None = None
+    x: PyTree = None
 
     def problem(self, lane: Int[Array, ""]) -> Problem:
         """The problem of one lane."""
-        return index(self.problems, self.which[lane])
+        problem = index(self.problems, self.which[lane])
+        return problem if self.x is None else replace(problem, x=self.x)
 
     def objective(self, lane: Int[Array, ""]) -> Objective:
         """The objective of one lane."""
@@ -57,10 +60,16 @@ def _blocked(
 
     def body(number: Array, out: Any) -> Any:
         mine = jax.lax.dynamic_slice(padded, (number * block,), (block,))
-        part = jax.vmap(run)(jnp.minimum(mine, total - 1))
+        lane = jnp.minimum(mine, total - 1)
+        # one by one without vmap: a choice between kernels then stays a choice
+        part = jax.vmap(run)(lane) if block > 1 else jax.tree.map(_alone, run(lane[0]))
         return jax.tree.map(lambda o, p: o.at[mine].set(p, mode="drop"), out, part)
 
     return jax.lax.fori_loop(0, (count + block - 1) // block, body, out)
+
+
+def _alone(leaf: Array) -> Array:
+    return leaf[None]
 
 
 def _all(run: Callable[[Array], Any], lanes: Lanes, block: int) -> Any:

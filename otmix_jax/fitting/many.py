@@ -25,7 +25,9 @@ from ..solvers.loop import run
 from ..transport.couplings import Coupling
 from . import edge
 from .batches import Batch, StartsAccount
+from .directions import spread_batch
 from .edge import Goal, Starts
+from .given import check_leading
 from .lanes import Lanes, run_lanes
 from .progress import Progress
 from .ragged import Ragged, buckets, ladder, pad, read_batch
@@ -34,8 +36,9 @@ from .single import (
     Program,
     best_start,
     first_mixture,
+    guard,
     start_keys,
-    with_weak_prior,
+    with_guard,
 )
 
 STRIDE = 8  # steps between two looks of the host
@@ -104,15 +107,24 @@ def fit_batch(
     n_init = 1 if initial is not None else edge.check_count(n_init, "n_init")
     described = edge.check_family(family, covariance, initial, count)
     lanes = edge.check_count(slice_lanes, "slice_lanes")
+    edge.check_solver(solver)
     # one entry: the histories of all lanes would be most of the memory
     limits, seed = replace(edge.check_limits(limits), history_size=1), edge.check_key(key)
     goal, strength = edge.check_goal(goal, count, described)
-    program = Program(described, starts.initializer or kmeans, count, n_init, strength > 0)
-    ragged = read_batch(x, sample_weight, n_components=count, family=described)
+    program = Program(described, starts.initializer or kmeans, count, n_init, guard(strength))
+    ragged = read_batch(x, sample_weight, n_components=count, family=described, goal=goal)
+    if initial is not None:
+        check_leading(initial, len(ragged.status), ragged.rows)
+    if ragged.directions is not None:
+        ragged.directions[0].warn()
+        _, goal, initial = ragged.directions[0].narrow(ragged.rows, goal, initial)
     task = _Task(program, goal, strength, solver, limits, seed, initial, engine)
     batch = _run(task, ragged, lanes, Progress.of(progress, len(ragged.position) * n_init))
     _report(batch)
-    return batch
+    if ragged.directions is None:
+        return batch
+    spread = spread_batch(ragged.directions, batch.solution, ragged.position)
+    return replace(batch, solution=spread)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +133,7 @@ class _Task:
 
     program: Program
     goal: Goal
-    strength: float
+    strength: float | None
     solver: Solver
     limits: Limits
     key: PRNGKeyArray
@@ -223,16 +235,19 @@ def _solve_slice(
 
 @functools.partial(jax.jit, static_argnums=0)
 def stacked(
-    program: Program, goal: Goal, x: PyTree, weights: Array, strength: Array | float, frame: Frame
+    program: Program, goal: Goal, x: PyTree, weights: Array, strength: Any, frame: Frame
 ) -> Problem:
     """The problems with leading axis p, each with the prior of its own rows and frame."""
+    return jax.vmap(lambda *own: stated(program, goal, strength, *own))(x, weights, frame)
 
-    def one(x: PyTree, weights: Array, frame: Frame) -> Problem:
-        prior = goal.prior and goal.prior.into(frame)
-        problem = Problem(x, weights, goal.epsilon, goal.coupling, prior, goal.learn_weights)
-        return with_weak_prior(program, problem.checked(), strength)
 
-    return jax.vmap(one)(x, weights, frame)
+def stated(
+    program: Program, goal: Goal, strength: Any, x: PyTree, weights: Array, frame: Frame
+) -> Problem:
+    """One problem, with the prior of its rows and frame."""
+    prior = goal.prior and goal.prior.into(frame)
+    problem = Problem(x, weights, goal.epsilon, goal.coupling, prior, goal.learn_weights)
+    return with_guard(program, problem.checked(), strength)
 
 
 @functools.lru_cache(maxsize=64)

@@ -13,10 +13,14 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import PyTree
 
+from ..core.reading import is_iterator, numbers, read_rows
 from ..core.status import Status
-from ..core.tree import index, is_float
+from ..core.tree import index, is_float, is_plain
 from ..families import Description
 from ..families.coordinates import Frame
+from .directions import Directions, shared
+from .edge import Goal
+from .single import suspicious
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Ragged:
         position: [p] which data set of the input each is.
         frame: the frame of each, with leading axis p.
         status: [b] of every data set of the input: CONVERGED, or why it cannot be fitted.
+        directions: of each data set that can be fitted, where columns are left out of all.
     """
 
     rows: PyTree
@@ -38,6 +43,7 @@ class Ragged:
     position: np.ndarray
     frame: Frame
     status: np.ndarray
+    directions: list[Directions] | None = None
 
     @property
     def sizes(self) -> np.ndarray:
@@ -45,25 +51,30 @@ class Ragged:
         return np.diff(self.offsets)
 
 
-def _sets(x: Any, family: Description) -> tuple[list[PyTree], PyTree]:
+def _sets(x: Any, family: Description, sample_weight: Any) -> tuple[list[PyTree], PyTree]:
     """The data sets, and no rows of the same columns; one column where nothing says more."""
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(x)):
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(x, is_leaf=is_iterator)):
         raise TypeError(
             "fit_batch cannot be traced: inside jit or grad use vmap of otmix_jax.solve"
         )
     if isinstance(x, dict):  # columns [b, n, ...]
-        whole = {str(name): np.asarray(column) for name, column in x.items()}
+        whole = {str(name): _whole(column) for name, column in x.items()}
         count = len(next(iter(whole.values()), ()))
         x = [index(whole, number) for number in range(count)]
     elif not isinstance(x, Sequence):
-        x = np.asarray(x)
+        kind, x = type(x).__name__, _whole(x)
         if x.ndim != 3:
             raise ValueError(
-                f"x must be a list of tables (n, d), or one array (b, n, d), not shape {x.shape}"
+                f"x must be a list of tables (n, d), or one array (b, n, d), not shape {x.shape} "
+                f"({kind})"
             )
         if not len(x):
             return [], np.zeros((0, x.shape[-1]))
-    sets = [_columns(rows, number, family) for number, rows in enumerate(x)]
+    given = [None] * len(x) if sample_weight is None else list(sample_weight)
+    if len(given) != len(x):
+        raise ValueError(f"sample_weight holds {len(given)} entries for {len(x)} data sets")
+    pairs = zip(x, given, strict=True)
+    sets = [_columns(*pair, number, family) for number, pair in enumerate(pairs)]
     for number, rows in enumerate(sets):
         if _widths(rows) != _widths(sets[0]):
             raise ValueError(
@@ -73,21 +84,29 @@ def _sets(x: Any, family: Description) -> tuple[list[PyTree], PyTree]:
     return sets, index(sets[0], slice(0, 0)) if sets else np.zeros((0, 1))
 
 
-def _columns(rows: Any, number: int, family: Description) -> PyTree:
-    if hasattr(rows, "columns") and not family.family.table:
-        rows = {str(name): np.asarray(rows[name]) for name in rows.columns}
-    leaves = jax.tree.map(np.asarray, rows) if isinstance(rows, dict) else np.asarray(rows)
+def _whole(x: Any) -> np.ndarray:
+    """An array; one with a mask keeps it."""
+    return x if isinstance(x, np.ndarray) else np.asarray(x)
+
+
+def _columns(rows: Any, sample_weight: Any, number: int, family: Description) -> PyTree:
+    table = family.family.table
+    try:
+        if not is_plain(rows):
+            rows = read_rows(rows, table=table, sample_weight=sample_weight)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"x[{number}]: {error}") from None
+    leaves = jax.tree.map(np.asarray, rows)
+    if isinstance(leaves, dict) == table:
+        wanted = "a table of real numbers (n, d)" if table else "a dict of columns"
+        have = f"a dict of {sorted(leaves)}" if isinstance(leaves, dict) else "a table"
+        raise ValueError(f"x[{number}] must be {wanted}, not {have}")
     for leaf in jax.tree.leaves(leaves):
-        least = 1 if isinstance(leaves, dict) else 2
-        if leaf.dtype.kind not in "fiub" or leaf.ndim < least or 0 in leaf.shape[1:]:
+        if leaf.ndim < 1 or (table and leaf.ndim != 2) or 0 in leaf.shape[1:]:
+            hint = f"; for one feature use x[{number}][:, None]" if leaf.ndim == 1 else ""
             raise ValueError(
-                f"x[{number}] must be a table of real numbers (n, d), "
-                f"not shape {leaf.shape} of {leaf.dtype}"
+                f"x[{number}] must be a table of real numbers (n, d), not shape {leaf.shape}{hint}"
             )
-    if not isinstance(leaves, dict) and (leaves.ndim != 2):
-        raise ValueError(
-            f"x[{number}] must be a table of real numbers (n, d), not shape {leaves.shape}"
-        )
     return leaves
 
 
@@ -104,11 +123,8 @@ def _length(rows: PyTree) -> int:
 def _weights(sample_weight: Any, sizes: list[int]) -> np.ndarray:
     if sample_weight is None:
         return np.ones(sum(sizes))
-    if len(sample_weight) != len(sizes):
-        raise ValueError(
-            f"sample_weight holds {len(sample_weight)} entries for {len(sizes)} data sets"
-        )
-    weights = [np.asarray(one, np.float64) for one in sample_weight]
+    named = ((one, f"sample_weight[{number}]") for number, one in enumerate(sample_weight))
+    weights = [np.asarray(numbers(*pair), np.float64) for pair in named]
     for number, (one, size) in enumerate(zip(weights, sizes, strict=True)):
         if one.shape != (size,):
             raise ValueError(
@@ -150,7 +166,9 @@ def _diagnose(
     return np.where(broken, int(Status.NON_FINITE), status).astype(np.int32)
 
 
-def read_batch(x: Any, sample_weight: Any, *, n_components: int, family: Description) -> Ragged:
+def read_batch(
+    x: Any, sample_weight: Any, *, n_components: int, family: Description, goal: Goal | None = None
+) -> Ragged:
     """Checks, concatenates and frames a batch.
 
     Args:
@@ -158,13 +176,14 @@ def read_batch(x: Any, sample_weight: Any, *, n_components: int, family: Descrip
         sample_weight: for each data set its weights [n]; or None.
         n_components: the fewest rows with weight that a data set needs.
         family: in whose frames they are fitted.
+        goal: decides whether columns that say nothing in any data set are left out.
 
     Raises:
         ValueError: where shapes or types do not fit, or values are off the family's support;
             never for other values of one data set.
         TypeError: for a traced x.
     """
-    sets, blank = _sets(x, family)
+    sets, blank = _sets(x, family, sample_weight)
     n_sets, sizes = len(sets), [_length(one) for one in sets]
     rows, weights = _joined(sets, blank), _weights(sample_weight, sizes)
     owner = np.repeat(np.arange(n_sets), sizes)
@@ -178,11 +197,17 @@ def read_batch(x: Any, sample_weight: Any, *, n_components: int, family: Descrip
     if len(position):
         # by the largest: sums neither over- nor underflow, whatever the unit of the weights
         weights = weights / np.maximum.reduceat(weights, begins)[owner]
+    directions = None
+    looked_at = goal is not None and len(position) and isinstance(rows, np.ndarray)
+    if looked_at and suspicious(rows[: offsets[1]], None, goal, family):
+        directions = shared(rows, offsets)
+    if directions is not None:
+        rows = directions[0].of(rows)
     frame = family.frame(rows, weights, begins)
     framed = index(frame, owner).into(rows)
     # framed in float64, then rounded: the other way round a large offset costs digits
     rows = jax.tree.map(lambda new, old: new.astype(old.dtype), framed, rows)
-    return Ragged(rows, weights, offsets, position, frame, status)
+    return Ragged(rows, weights, offsets, position, frame, status, directions)
 
 
 MERGE = 2**20  # rows of lanes: below, computing with absent rows is cheaper than compiling

@@ -1,5 +1,6 @@
 """How many components, and of which shape: every candidate fitted, one criterion."""
 
+import dataclasses
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,13 +17,15 @@ from ..engine import Engine
 from ..families import Description, describe
 from ..initializers import kmeans_plus_plus
 from ..model import Mixture
+from ..priors import Prior
 from ..solvers import EM, Limits, Solver
 from . import edge
-from .candidates import Fits, between, fit_counts, held_out
+from .candidates import Fits, about_same_rows, apart, between, fit_counts, held_out
 from .choices import CRITERIA, Candidate, Choice
+from .directions import informative
 from .edge import Goal, Starts
-from .many import stacked
-from .single import FitError, Program
+from .given import check_starts, check_strengths
+from .single import FitError, Program, guard, sample_of, suspicious
 
 COVARIANCES = ("full", "tied", "diagonal", "spherical")
 
@@ -53,13 +56,14 @@ def select(
         n_components: the numbers of components to try.
         key: a typed PRNG key, or an integer seed.
         family: a family or several, see `fit`; None is `Gaussian` of every covariance structure.
-        covariance: the Gaussian's structures to try; None is all four.
+        covariance: the Gaussian's structures to try; None is all four, or in one column "full" and
+            "tied": there "diagonal" and "spherical" are "full" once more.
         sample_weight: [n] weights; their sum is the n of the criteria.
         criterion: "bic", "aic", "icl", or "cross_validation": the mean negative log-likelihood of
             held-out rows. The last also fits `n_folds` times; the others cost nothing more.
         n_folds: folds of the cross-validation.
-        goal: see `Goal`. A start in which the ridge alone keeps a component from collapse counts
-            as COLLAPSED: such spikes, on a few repeated values, would win every criterion.
+        goal: see `Goal`. A start with a spurious component, or one that a ridge alone keeps from
+            collapse, counts as COLLAPSED: such spikes would win every criterion.
         starts: see `Starts`; draws the largest K, whose first K components start a candidate. By
             default k-means++ seeds, which are nested.
         limits: see `solvers.Limits`.
@@ -85,15 +89,28 @@ def select(
     if criterion not in CRITERIA:
         raise ValueError(f"criterion must be one of {', '.join(CRITERIA)}, not {criterion!r}")
     families = _families(family, covariance)
-    rows = edge.check_rows(x, families[0])
+    every_structure = family is None and covariance is None
+    rows, weights = edge.check_data(x, sample_weight, *families)
     n = len(jax.tree.leaves(rows)[0])
-    weights = edge.check_sample_weight(sample_weight, n)
+    edge.check_solver(solver)
     counts = np.array([edge.check_components(k, weights, n) for k in n_components])
     if not len(counts):
         raise ValueError("n_components is empty: give at least one number to try")
+    if starts.initial is not None:
+        check_starts(starts.initial, counts.tolist(), families, rows)
+    goal = replace(goal, prior=goal.prior and check_strengths(Prior.of(goal.prior)))
     # one entry: the histories of all lanes would be most of the memory
     limits, seed = replace(edge.check_limits(limits), history_size=1), edge.check_key(key)
     n_init = edge.check_count(starts.n_init, "n_init")
+    directions = None
+    if all(suspicious(rows, weights, goal, family) for family in families):
+        directions = informative(rows, weights, sample_of(rows, weights))
+    initial = starts.initial
+    if directions is not None:
+        directions.warn(getattr(x, "columns", None))
+        rows, goal, initial = directions.narrow(rows, goal, initial)
+    if every_structure and rows.shape[1] == 1:
+        families = families[:2]
     held = _folds(seed, weights, n, n_folds if criterion == "cross_validation" else 0)
     total = float(n if sample_weight is None else np.sum(np.asarray(sample_weight)))
     candidates: list[Candidate] = []
@@ -102,10 +119,14 @@ def select(
         checked, strength = edge.check_goal(goal, int(counts.max()), described)
         initializer = starts.initializer or kmeans_plus_plus
         largest = int(counts.max())
-        program = Program(described, initializer, largest, n_init, strength > 0)
+        program = Program(described, initializer, largest, n_init, guard(strength))
         table = _Table(rows, weights, held, total, counts, program)
-        initial = table.initial(starts.initial)
-        candidates += table.candidates(checked, seed, strength, solver, limits, engine, initial)
+        own = table.initial(initial)
+        candidates += table.candidates(checked, seed, strength, solver, limits, engine, own)
+    if directions is not None:
+        candidates = [
+            dataclasses.replace(one, solution=directions.spread(one.solution)) for one in candidates
+        ]
     choice = Choice(tuple(candidates), criterion)
     if not choice.best_candidate.healthy:
         status = min(one.status for one in candidates)
@@ -127,13 +148,14 @@ def _folds(key: Array, weights: np.ndarray | None, n: int, n_folds: int) -> np.n
     if n_folds == 0:
         return np.zeros((0, n))
     count = edge.check_count(n_folds, "n_folds", least=2)
-    if count > n:
-        raise ValueError(f"n_folds={count} exceeds the {n} rows")
-    # A key of its own, so that the starts are those of the other criteria.
-    order = np.asarray(jax.random.permutation(jax.random.fold_in(key, 0), n))
-    fold = np.empty(n, int)
-    fold[order] = np.arange(n) % count
     present = np.ones(n) if weights is None else weights
+    rows = np.flatnonzero(present)
+    if count > len(rows):
+        raise ValueError(f"n_folds={count} exceeds the {len(rows)} rows with positive weight")
+    # A key of its own, so that the starts are those of the other criteria.
+    order = np.asarray(jax.random.permutation(jax.random.fold_in(key, 0), len(rows)))
+    fold = np.full(n, -1)
+    fold[rows[order]] = np.arange(len(rows)) % count
     return np.where(fold == np.arange(count)[:, None], present, 0)
 
 
@@ -151,12 +173,13 @@ class _Table:
     ):
         self.program, self.counts, self.total = program, counts, total
         frame = program.family.frame(rows, weights)
-        x = jax.tree.map(lambda new, old: new.astype(old.dtype), frame.into(rows), rows)
-        self.x = jax.tree.map(jnp.asarray, x)
+        real = [leaf.dtype for leaf in jax.tree.leaves(rows) if leaf.dtype.kind == "f"]
+        dtype = jax.dtypes.canonicalize_dtype(jnp.result_type(*real) if real else float)
+        # narrow before the device has it, and no copy beyond that
+        x = jax.tree.map(lambda new, old: new.astype(old.dtype, copy=False), frame.into(rows), rows)
+        self.x = cast(x, dtype)
         n = len(jax.tree.leaves(rows)[0])
         whole = np.ones(n) if weights is None else weights
-        real = [leaf.dtype for leaf in jax.tree.leaves(self.x) if leaf.dtype.kind == "f"]
-        dtype = jnp.result_type(*real) if real else jnp.result_type(float)
         self.weights = jnp.asarray(np.concatenate([whole[None], whole - held]), dtype)
         self.held, self.frame = jnp.asarray(held, dtype), cast(frame, dtype)
 
@@ -176,19 +199,16 @@ class _Table:
         self,
         goal: Goal,
         key: Array,
-        strength: float,
+        strength: float | None,
         solver: Solver,
         limits: Limits,
         engine: Engine | None,
         initial: dict[int, Mixture],
     ) -> list[Candidate]:
         """One for each number of components."""
-        begin, p = time.perf_counter(), len(self.weights)
-        x, frame = jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf, (p, *leaf.shape)), (self.x, self.frame)
-        )
-        problems = stacked(self.program, goal, x, self.weights, strength, frame)
-        fits = fit_counts(self.program, problems, self.counts, key, solver, limits, engine, initial)
+        begin, program, x = time.perf_counter(), self.program, self.x
+        problems = about_same_rows(program, goal, strength, x, self.weights, self.frame)
+        fits = fit_counts(program, x, problems, self.counts, key, solver, limits, engine, initial)
         whole = jax.tree.map(lambda leaf: leaf[0], fits.solution)
         row_weight = self.weights[0] / jnp.sum(self.weights[0])
         overlap = np.asarray(between(whole.mixture, self.x, row_weight))
@@ -196,10 +216,9 @@ class _Table:
         seconds = time.perf_counter() - begin
         steps = np.sum(np.asarray(fits.n_steps), axis=0)
         share = seconds * steps / max(steps.sum(), 1)
-        prior = jax.tree.map(lambda leaf: leaf[0], problems.prior)
         return [
-            self._candidate(fits, number, overlap[number], held[number], share[number], prior)
-            for number in range(len(self.counts))
+            self._candidate(fits, number, *own, problems.prior)
+            for number, own in enumerate(zip(overlap, held, share, strict=True))
         ]
 
     def _held_out(self, fits: Fits) -> np.ndarray:
@@ -214,13 +233,10 @@ class _Table:
         self, fits: Fits, number: int, overlap: Any, held: Any, seconds: Any, prior: Any
     ) -> Candidate:
         count = int(self.counts[number])
-        solution = jax.tree.map(lambda leaf: leaf[0, number], fits.solution)
-        # The absent components come last.
-        solution = replace(solution, mixture=solution.mixture.take(np.arange(count)))
-        solution = solution.out_of(self.frame, prior)
-        values = np.asarray(fits.start_values[0, number]) + float(self.frame.log_volume)
+        solution = apart(count, fits.solution, number, self.frame, prior)
+        values = np.asarray(fits.start_values)[0, number] + float(self.frame.log_volume)
         likelihood = -self.total * float(solution.negative_log_likelihood)
-        parameters = solution.mixture.n_parameters
+        parameters = solution.n_parameters
         bic = -2 * likelihood + parameters * np.log(self.total)
         return Candidate(
             self.program.family,

@@ -23,7 +23,9 @@ from ..initializers import kmeans
 from ..model import Mixture, Objective, Problem, Solution
 from ..solvers import EM, Limits, Solver
 from ..solvers.loop import run
+from ..transport.couplings import Coupling
 from . import edge
+from .directions import informative
 from .edge import Goal, Starts
 
 
@@ -51,8 +53,8 @@ class Program:
     initializer: Callable[..., Mixture]
     n_components: int
     n_init: int
-    # a flag beside the number: that there is one changes the program, how strong it is does not
-    has_weak_prior: bool
+    # a word beside the number: that there is one changes the program, how strong it is does not
+    guard: str
 
 
 def fit(
@@ -81,7 +83,7 @@ def fit(
             `families.StudentT.of("tied", degrees=4)`; None is `Gaussian`.
         covariance: the shorthand for `Gaussian.of(covariance)`: "full" (the default), "tied",
             "diagonal" or "spherical".
-        sample_weight: [n] weights >= 0; 0 leaves a row out, 2 counts it twice.
+        sample_weight: [n] weights >= 0; 0 leaves a row out, whatever it holds, 2 counts it twice.
         goal: what is minimised: entropy, coupling, prior, ridge; see `Goal`.
         starts: how many, from where; see `Starts`. By default k-means, 8 times.
         limits: tolerance and steps; see `solvers.Limits`.
@@ -95,7 +97,8 @@ def fit(
     Raises:
         ValueError: for input that cannot be fitted; the message names the argument and the row.
         TypeError: for a traced `x`, and for a prior that the family has no use for.
-        FitError: if every start ended COLLAPSED or NON_FINITE.
+        FitError: if every start ended NON_FINITE, or COLLAPSED where `goal.ridge` is given, or the
+            answer is IMPRECISE.
 
     Warns:
         ConvergenceWarning: for any other status than CONVERGED, with its remedy.
@@ -109,14 +112,19 @@ def fit(
     initial, n_init = starts.initial, starts.n_init
     n_init = 1 if initial is not None else edge.check_count(n_init, "n_init")
     described = edge.check_family(family, covariance, initial, n_components)
-    rows = edge.check_rows(x, described)
-    n = len(jax.tree.leaves(rows)[0])
-    weights = edge.check_sample_weight(sample_weight, n)
-    count = edge.check_components(n_components, weights, n)
+    rows, weights = edge.check_data(x, sample_weight, described, initial=initial)
+    count = edge.check_components(n_components, weights, len(jax.tree.leaves(rows)[0]))
+    edge.check_solver(solver)
     limits, seed = edge.check_limits(limits), edge.check_key(key)
     goal, strength = edge.check_goal(goal, count, described)
+    directions = None
+    if suspicious(rows, weights, goal, described):
+        directions = informative(rows, weights, sample_of(rows, weights))
+    if directions is not None:
+        directions.warn(getattr(x, "columns", None))
+        rows, goal, initial = directions.narrow(rows, goal, initial)
     initializer = starts.initializer or kmeans
-    program = Program(described, initializer, count, n_init, strength > 0)
+    program = Program(described, initializer, count, n_init, guard(strength))
     frame = described.frame(rows, weights)
     problem = framed(rows, weights, goal, frame)
     if initial is not None:
@@ -124,8 +132,8 @@ def fit(
         initial = initial.out_of(frame.inverse)
     arguments = problem.checked(), seed, strength, solver, limits, engine, initial, frame
     solution = _best_of_starts(program, *arguments)
-    _report(solution)
-    return solution
+    _report(solution, program, goal.coupling, rows, weights)
+    return solution if directions is None else directions.spread(solution)
 
 
 def framed(rows: PyTree, weights: np.ndarray | None, goal: Goal, frame: Frame) -> Problem:
@@ -146,7 +154,7 @@ def _best_of_starts(
     program: Program,
     problem: Problem,
     key: PRNGKeyArray,
-    strength: Array | float,
+    strength: Array | float | None,
     solver: Solver,
     limits: Limits,
     engine: Engine | None,
@@ -154,7 +162,7 @@ def _best_of_starts(
     frame: Frame,
 ) -> Solution:
     """Starts on few rows run side by side; on many, which fill the machine, one by one."""
-    given, problem = problem.prior, with_weak_prior(program, problem, strength)
+    given, problem = problem.prior, with_guard(program, problem, strength)
     objective = Objective.of(problem, engine)
 
     def run_one(start_key: PRNGKeyArray) -> Solution:
@@ -173,13 +181,54 @@ def _best_of_starts(
     return best.out_of(cast(frame, problem.dtype), given)
 
 
-def with_weak_prior(program: Program, problem: Problem, strength: Array | float) -> Problem:
-    """The problem with the family's weak prior, scaled by its rows, where it has none."""
-    given = problem.prior
-    if not program.has_weak_prior or (given is not None and given.covariance is not None):
+SAMPLE = 8192
+"""Rows that are looked at for columns that say nothing; what they suggest is checked on all."""
+
+
+def suspicious(x: Any, weights: np.ndarray | None, goal: Goal, family: Description) -> bool:
+    """Whether a column may say nothing, so that `directions` are worth a closer look.
+
+    Only where nothing was asked for that keeps covariances regular, and the family needs it.
+    """
+    given = goal.ridge is not None or getattr(goal.prior, "covariance", None) is not None
+    if given or "floor" not in family.priors or x.shape[1] < 2:
+        return False
+    sample = sample_of(x, weights)
+    # relative to the largest: squares of rows may leave the range of floating point
+    reach = np.abs(sample).max(axis=0)
+    sample = sample / np.where(reach > 0, reach, 1)
+    low, high = sample.min(axis=0), sample.max(axis=0)
+    ends = ((sample == low) | (sample == high)).all(axis=0)
+    flat = ends | (high - low <= 1e-5)
+    if flat.any() or x.shape[1] > 512:
+        return bool(flat.any())
+    z = (sample - sample.mean(axis=0)) / sample.std(axis=0)
+    least = np.linalg.eigvalsh(z.T @ z / len(z))[0]
+    return bool(least < 1e-4)
+
+
+def sample_of(x: Any, weights: np.ndarray | None) -> np.ndarray:
+    """Up to `SAMPLE` evenly spaced rows that are present, in float64 on the host."""
+    every = slice(None, None, -(-len(x) // SAMPLE))
+    rows = np.asarray(x[every], np.float64)
+    return rows if weights is None else rows[np.asarray(weights)[every] > 0]
+
+
+def guard(strength: float | None) -> str:
+    """What keeps covariances regular: "ridge", "floor" or nothing."""
+    return "floor" if strength is None else "ridge" if strength > 0 else ""
+
+
+def with_guard(program: Program, problem: Problem, strength: Array | float | None) -> Problem:
+    """The problem with the family's ridge, scaled by its rows, or its floor, where it has none."""
+    given, weak = problem.prior, None
+    if given is not None and given.covariance is not None:
         return problem
-    strength = jnp.asarray(strength, problem.dtype)
-    weak = program.family.weak_prior(_variance(problem.rows()), strength)
+    if program.guard == "ridge":
+        strength = jnp.asarray(strength, problem.dtype)
+        weak = program.family.weak_prior(_variance(problem.rows()), strength)
+    elif program.guard == "floor":
+        weak = program.family.least(problem.dtype)
     if given is None or weak is None:
         return replace(problem, prior=weak if given is None else given)
     return replace(problem, prior=given.merge(weak))
@@ -229,11 +278,56 @@ def best_start(solutions: Solution) -> Int[Array, ""]:
     return jnp.argmax(objective <= lowest + rounding)
 
 
-def _report(solution: Solution) -> None:
+def _report(
+    solution: Solution, program: Program, coupling: Coupling, rows: PyTree, weights: Any
+) -> None:
     status = Status(int(solution.status))
-    if status >= Status.COLLAPSED:
-        raise FitError(f"{status.name} in every start. {status.remedy}", solution)
-    if status != Status.CONVERGED:
-        message = f"{status.name} after {int(solution.n_steps)} steps. {status.remedy}"
-        # 3: the warning names the line that called `fit`
-        warnings.warn(message, ConvergenceWarning, stacklevel=3)
+    if status == Status.CONVERGED:
+        return
+    text = _remedy(status, coupling)
+    if Status.EMPTY_COMPONENT <= status <= Status.COLLAPSED:
+        few = _too_few(rows, weights, program.n_components)
+        text = f"{_named(solution, status)}{few}{text}"
+    # on the floor it is finite and says what it is; without one nothing regular was found
+    if status > Status.COLLAPSED or (status == Status.COLLAPSED and program.guard != "floor"):
+        raise FitError(f"{status.name} in every start. {text}", solution)
+    message = f"{status.name} after {int(solution.n_steps)} steps. {text}"
+    # 3: the warning names the line that called `fit`
+    warnings.warn(message, ConvergenceWarning, stacklevel=3)
+
+
+def _remedy(status: Status, coupling: Coupling) -> str:
+    # rows and start were looked at before anything ran
+    if status == Status.NON_FINITE and not coupling.free:
+        return (
+            "No plan met the prescribed sizes in this precision: groups lie too far apart for "
+            "them. Use other sizes, Penalized(rho), or float64."
+        )
+    if status == Status.NON_FINITE:
+        return "A step left the finite numbers: take smaller steps, or other starts."
+    return status.remedy
+
+
+def _named(solution: Solution, status: Status) -> str:
+    """Which components are meant."""
+    weights = np.asarray(solution.mixture.weights)
+    meant = np.asarray(solution.certificate.spurious)
+    if status == Status.EMPTY_COMPONENT:
+        meant = weights < np.finfo(weights.dtype).eps
+    which = [str(number) for number in np.flatnonzero(meant)]
+    return f"Component{'s' if len(which) > 1 else ''} {', '.join(which)}. " if which else ""
+
+
+def _too_few(rows: PyTree, weights: np.ndarray | None, n_components: int) -> str:
+    """What is to be said of so few rows, or nothing."""
+    if getattr(rows, "ndim", 0) != 2 or len(rows) > SAMPLE:
+        return ""
+    present = sample_of(rows, weights)
+    distinct, d = len(np.unique(present, axis=0)), present.shape[1]
+    if distinct < n_components:
+        return f"x has {distinct} distinct rows for {n_components} components. "
+    if distinct == n_components:
+        return f"x has {distinct} distinct rows: one point per component. "
+    if len(present) <= d:
+        return f"x has {len(present)} rows in {d} columns: take diagonal or spherical covariances. "
+    return ""

@@ -8,6 +8,7 @@ from ..core.tree import cast
 from ..engine import Engine
 from ..model import Mixture, Objective, Problem, Solution
 from ..solvers import EM, Limits, Solver
+from .edge import check_solver
 
 
 def solve(
@@ -40,8 +41,9 @@ def solve(
         in the data or the start). The mixture is the last finite one, if the start was finite.
 
     Raises:
-        AssertionError: at trace time, where shapes do not fit together.
-        TypeError: at trace time, for a prior that the family has no use for.
+        ValueError: at trace time, for rows that are not the start's (see `Mixture.log_prob`), and
+            where shapes do not fit together.
+        TypeError: at trace time, for a prior that the family has no use for, and a solver's class.
 
     Example:
         >>> import jax, otmix_jax as om
@@ -51,7 +53,8 @@ def solve(
         'CONVERGED'
     """
     # outside jit: precision is settled before it decides which program runs
-    problem = problem.checked()
+    check_solver(solver)
+    problem = problem.checked(initial)
     initial = cast(initial, problem.dtype)
     return _solve(problem, initial, solver, tolerance, max_steps, adjoint, engine, history_size)
 

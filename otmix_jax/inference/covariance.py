@@ -88,7 +88,6 @@ class ParameterCovariance:
         return Estimate(value, unravel(jnp.sqrt(jnp.diagonal(covariance))), covariance)
 
 
-@functools.partial(jax.jit, static_argnames=("robust", "learn_weights"))
 def parameter_covariance(
     mixture: Mixture,
     x: PyTree,
@@ -114,9 +113,18 @@ def parameter_covariance(
         robust: the sandwich; holds p numbers per row, for one tile of rows.
         learn_weights: False where the proportions were not estimated.
 
+    Raises:
+        ValueError: for rows that are not the mixture's; see `Mixture.log_prob`.
+
     Source: Louis, J. R. Statist. Soc. B 44 (1982); White, Econometrica 50 (1982).
     """
-    problem = Problem(x, sample_weight, learn_weights=learn_weights).checked()
+    problem = Problem(x, sample_weight, learn_weights=learn_weights).checked(mixture)
+    return covariance_at(mixture, problem, robust)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def covariance_at(mixture: Mixture, problem: Problem, robust: bool) -> ParameterCovariance:
+    """`parameter_covariance` for a checked problem."""
     here = Optimality(Objective.of(problem), mixture)
     spectrum = spectrum_at(here)
     inverse = spectrum.inverse()

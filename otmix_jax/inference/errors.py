@@ -9,8 +9,8 @@ from jaxtyping import Float, PyTree
 
 from ..core.tree import pytree
 from ..core.typing import AnyArray
-from ..model import Mixture, Solution
-from .covariance import parameter_covariance
+from ..model import Mixture, Problem, Solution
+from .covariance import covariance_at
 
 
 @pytree
@@ -40,12 +40,11 @@ class StandardErrors:
 
 
 def _quantities(mixture: Mixture) -> dict:
-    inner = getattr(mixture.components, "inner", mixture.components)
-    matrices = inner.matrices() if hasattr(inner, "matrices") else None
+    components = mixture.components
+    matrices = components.matrices() if hasattr(components, "matrices") else None
     return {"weights": mixture.weights, "covariances": matrices, "leaves": mixture}
 
 
-@functools.partial(jax.jit, static_argnames=("robust", "learn_weights"))
 def standard_errors(
     solution: Solution,
     x: PyTree,
@@ -67,9 +66,12 @@ def standard_errors(
         learn_weights: False where the proportions were not estimated.
 
     Returns:
-        `StandardErrors`. NaN for absent components, and for all where the answer has none: merged
-        components, a component without mass. Proportions near 0 or 1 have none either in truth:
-        the law of the estimate is not normal there.
+        `StandardErrors`. 0 for what `families.Frozen` holds. NaN for absent components, and for
+        all where the answer has none: merged components, a component without mass. Proportions
+        near 0 or 1 have none either in truth: the law of the estimate is not normal there.
+
+    Raises:
+        ValueError: for rows that are not the mixture's; see `Mixture.log_prob`.
 
     Example:
         >>> import otmix_jax as om
@@ -78,11 +80,15 @@ def standard_errors(
         >>> errors.weights.round(3).tolist()
         [0.029, 0.029]
     """
-    covariance = parameter_covariance(
-        solution.mixture, x, sample_weight, robust=robust, learn_weights=learn_weights
-    )
+    problem = Problem(x, sample_weight, learn_weights=learn_weights).checked(solution.mixture)
+    return _errors(solution.mixture, problem, robust)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _errors(mixture: Mixture, problem: Problem, robust: bool) -> StandardErrors:
+    covariance = covariance_at(mixture, problem, robust)
     errors = covariance.delta(_quantities).standard_error
-    present = solution.mixture.log_weights > -jnp.inf
+    present = mixture.log_weights > -jnp.inf
     # exp has derivative 0 at -inf: an absent component's proportion would look certain
     weights = jnp.where(present, errors["weights"], jnp.nan)
     return StandardErrors(

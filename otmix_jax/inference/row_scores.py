@@ -32,8 +32,11 @@ def scores(mixture: Mixture, x: PyTree) -> Float[Array, "n p"]:
 
     Returns:
         [n, p], in the order of `ravel_pytree` of the coordinates (`Mixture.constrain`).
+
+    Raises:
+        ValueError: for rows that are not the mixture's; see `Mixture.log_prob`.
     """
-    here = Optimality(Objective.of(Problem(x).checked()), mixture)
+    here = Optimality(Objective.of(Problem(x).checked(mixture)), mixture)
     return _TILES.map(Partial(_tile_scores, here), here.objective.rows)
 
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
 from jaxtyping import Float, Int
 
 from ..core.numerics import all_finite, safe_divide
 from ..core.tree import select
+from ..core.typing import AnyArray
 from ..families import describe
 from ..model import Mixture, Problem
 from ..priors import Prior
@@ -17,7 +17,7 @@ from .seeds import present_rows, start_from_plan
 
 def from_responsibilities(
     problem: Problem,
-    responsibilities: Float[Array, "n k"],
+    responsibilities: Float[AnyArray, "n k"],
     *,
     family: Any = None,
     covariance: Any = None,
@@ -49,12 +49,22 @@ def from_responsibilities(
 
 def from_labels(
     problem: Problem,
-    labels: Int[Array, " n"],
+    labels: Int[AnyArray, " n"],
     n_components: int,
     *,
     family: Any = None,
     covariance: Any = None,
 ) -> Mixture:
-    """One exact M-step from labels 0 .. n_components - 1; other labels leave their row out."""
+    """One exact M-step from labels 0 .. n_components - 1; other labels leave their row out.
+
+    Raises:
+        ValueError: at trace time, unless there is one label for each row.
+    """
+    problem = problem.checked()
+    if jnp.shape(labels) != (problem.n_rows,):
+        raise ValueError(
+            f"labels must be one for each of {problem.n_rows} rows, not of shape "
+            f"{jnp.shape(labels)}"
+        )
     one_hot = jax.nn.one_hot(labels, n_components, dtype=problem.dtype)
     return from_responsibilities(problem, one_hot, family=family, covariance=covariance)

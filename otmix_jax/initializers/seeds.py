@@ -96,7 +96,7 @@ def _start(
 ) -> Mixture:
     # One draw of all numbers: each call to a generator would be compiled anew.
     uniform = jax.random.uniform(key, (1 + n_components * trials,), problem.dtype)
-    x, row_weight = present_rows(_sample(uniform[0], problem, n_components))
+    x, row_weight = present_rows(sample_rows(uniform[0], problem, n_components))
     embedded = family.embed(x).astype(row_weight.dtype)
     mean = matmul(row_weight, embedded)
     deviation = jnp.sqrt(matmul(row_weight, (embedded - mean) ** 2))
@@ -138,7 +138,7 @@ def _moved(centres: Array, columns: Array, row_weight: Array) -> Float[Array, "k
     return jnp.where(mass > 0, safe_divide(matmul(plan, columns.T), mass), centres)
 
 
-def _sample(uniform: Float[Array, ""], problem: Problem, n_components: int) -> Problem:
+def sample_rows(uniform: Float[Array, ""] | float, problem: Problem, n_components: int) -> Problem:
     """Some rows, evenly spaced in the cumulative weight from a random first one."""
     n, most = problem.n_rows, max(SAMPLE, SAMPLE_PER_COMPONENT * n_components)
     if n <= most:

@@ -8,7 +8,7 @@ from ..core.numerics import kl_divergence, log_ratio, normalize, safe_log
 from ..core.tree import pytree, replace
 from ..core.typing import AnyArray
 from ..transport import Inner, Plan, proportions_rate
-from ..transport.couplings import Balanced, Coupling, SemiRelaxed
+from ..transport.couplings import Balanced, Coupling, SemiRelaxed, check_entropy
 from .mixtures import Mixture
 from .problems import Objective, Problem
 
@@ -71,8 +71,13 @@ def plan(
         sample_weight: [n] weights >= 0, divided by their sum; None for equal ones.
         coupling: `SemiRelaxed()`: the responsibilities times the row weights. `Balanced()`: column
             sums are prescribed. `Penalized(rho)`: between the two.
-        epsilon: entropy, > 0; None is 1, known when compiling.
+        epsilon: entropy, >= 0; None is 1, known when compiling.
         inner: how the potentials are found.
+
+    Raises:
+        ValueError: for rows that are not the mixture's (see `Mixture.log_prob`), sizes of another
+            number than its components, and an epsilon or rho, where it is no tracer, out of range:
+            0 goes with `SemiRelaxed` alone, as the limit under others is a linear program.
 
     Example:
         >>> import otmix_jax as om
@@ -82,7 +87,8 @@ def plan(
         >>> bool(abs(plan.column_marginal - mixture.weights).max() < 1e-6)
         True
     """
-    problem = Problem(x, sample_weight, epsilon, coupling).checked()
+    check_entropy(epsilon, coupling)
+    problem = Problem(x, sample_weight, epsilon, coupling).checked(mixture)
     return Objective.of(problem).at(mixture).solve(inner=inner)
 
 
@@ -103,9 +109,14 @@ def certificate(
         sample_weight: [n] weights >= 0, divided by their sum; None for equal ones.
         epsilon: entropy, > 0; None is 1, known when compiling.
 
+    Raises:
+        ValueError: for rows that are not the mixture's (see `Mixture.log_prob`), and an epsilon,
+            where it is no tracer, that is not > 0.
+
     Source: Vayer and Lasalle, arXiv 2501.12005, eq. (2.6), (2.7), Proposition 2.3.
     """
-    free = Objective.of(Problem(x, sample_weight, epsilon).checked()).at(mixture)
+    check_entropy(epsilon, Balanced())
+    free = Objective.of(Problem(x, sample_weight, epsilon).checked(mixture)).at(mixture)
     log_weights = mixture.log_weights
     sweep = free.sweep(free.columns)
     balanced = replace(free, coupling=Balanced()).solve()

@@ -62,6 +62,9 @@ def explain(problem: Problem, mixture: Mixture, *, engine: Engine | None = None)
         mixture: the parameters.
         engine: one to explain instead of the choice by shape.
 
+    Raises:
+        ValueError: for rows that are not the mixture's; see `Mixture.log_prob`.
+
     Example:
         >>> import jax, otmix_jax as om
         >>> problem = om.Problem(om.datasets.old_faithful().x)
@@ -69,7 +72,7 @@ def explain(problem: Problem, mixture: Mixture, *, engine: Engine | None = None)
         >>> om.explain(problem, start).kernel
         'entrywise'
     """
-    problem = problem.checked()
+    problem = problem.checked(mixture)
     n, dtype = problem.n_rows, problem.dtype
     components = mixture.components
     chosen = Objective.of(problem, engine).engine_for(mixture)

@@ -4,19 +4,20 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 from jaxtyping import Float, Int, PRNGKeyArray, PyTree
 
-from ..core.numerics import logsumexp, normalize, safe_log
-from ..core.tree import cast, is_float, pytree, replace
+from ..core.numerics import log_proportions, logsumexp, normalize, normalize_log, proportions
+from ..core.reading import read_rows
+from ..core.status import Status
+from ..core.tree import cast, is_float, is_plain, pytree, replace, static
 from ..core.typing import AnyArray
 from ..engine import Columns, Kernel, Rows, choose
 from ..families.coordinates import Frame
-from ..families.family import Family
+from ..families.family import Family, check_columns
 
 
 @pytree
@@ -42,13 +43,20 @@ class Mixture:
 
     @classmethod
     def from_weights(cls, weights: Float[AnyArray, " k"], components: Family) -> "Mixture":
-        """A mixture from proportions, which are divided by their sum; 0 is allowed."""
-        return cls(safe_log(normalize(jnp.asarray(weights))), components)
+        """A mixture from proportions, which are divided by their sum; 0 is allowed.
+
+        A proportion of 0 has the one-sided derivative in the density, the likelihood and the
+        responsibilities: what the component would win, N_j(x) / p(x) - 1 of log p(x). It counts
+        as out of reach where its parameters are not finite, and under a coupling that is not free.
+        Second derivatives in weights are right too; mixed with the rows or its own parameters,
+        take the weights first.
+        """
+        return cls(log_proportions(normalize(jnp.asarray(weights))), components)
 
     @property
     def weights(self) -> Float[Array, "*batch k"]:
         """The proportions pi [k]; of a batch of mixtures [batch, k]."""
-        return jnp.exp(self.log_weights)
+        return proportions(self.log_weights)
 
     @property
     def n_components(self) -> int:
@@ -61,7 +69,13 @@ class Mixture:
         return self.components.n_parameters + self.n_components - 1
 
     def log_prob(self, x: PyTree) -> Float[Array, " n"]:
-        """Log-density of each row [n], in nats; -f of the note's plan at epsilon = 1."""
+        """Log-density of each row [n], in nats; -f of the note's plan at epsilon = 1.
+
+        Raises:
+            ValueError: at trace time too, for rows that are no real numbers, or of other columns
+                than the mixture describes; for masked or missing cells.
+            TypeError: for a sparse matrix.
+        """
         return -_by_row(self, x, _potential)
 
     def responsibilities(self, x: PyTree) -> Float[Array, "n k"]:
@@ -98,13 +112,14 @@ class Mixture:
 
     def take(self, which: Any) -> "Mixture":
         """The components with these indices, in this order, their proportions normalised."""
-        log_weights = self.log_weights[which]
-        log_weights = log_weights - logsumexp(log_weights, axis=0)
+        log_weights = normalize_log(self.log_weights[which])
         return Mixture(log_weights, self.components.take(which))
 
     def constrain(self, coordinates: dict) -> "Mixture":
         """The mixture at unconstrained `coordinates` about this one; zeros give this one."""
-        moved = self.log_weights + coordinates["log_weights"]
+        # selected: an absent component stays so, and its coordinate moves nothing, exactly
+        absent = self.log_weights == -jnp.inf
+        moved = jnp.where(absent, -jnp.inf, self.log_weights + coordinates["log_weights"])
         # Relative to this mixture's own sum, so that zeros move no bit.
         excess = logsumexp(moved, axis=0) - logsumexp(self.log_weights, axis=0)
         log_weights = moved - excess
@@ -142,11 +157,39 @@ def _label(kernel: Kernel, x: PyTree, a: Array) -> Array:
     return jnp.argmax(kernel.rows(x)[1], axis=1)
 
 
+def rows_for(mixture: Mixture, x: PyTree, sample_weight: Any = None) -> PyTree:
+    """Rows as arrays of real numbers, in the columns that a mixture describes: the one check of
+    all functions of a mixture and rows, by shapes and types alone, so that it holds under jit.
+
+    Raises:
+        ValueError: for rows that are no such columns, or hidden or missing cells.
+        TypeError: for a sparse matrix.
+    """
+    if not is_plain(x):
+        x = read_rows(x, table=mixture.components.table, sample_weight=sample_weight)
+    check_shapes(mixture, x)
+    return x
+
+
+def check_shapes(mixture: Mixture, x: PyTree) -> None:
+    """Refuses rows of other columns than a mixture describes, and a mixture of two sizes.
+
+    Raises:
+        ValueError: saying both.
+    """
+    count, shape = mixture.components.n_components, jnp.shape(mixture.log_weights)
+    if len(shape) > 1:
+        raise ValueError(
+            f"the mixture is a batch, its proportions have shape {shape}: take one, such as "
+            "batch[0].mixture, or use jax.vmap"
+        )
+    if shape != (count,):
+        raise ValueError(f"the mixture has proportions of shape {shape} for {count} components")
+    check_columns(mixture.components, x)
+
+
 def _by_row(mixture: Mixture, x: PyTree, tile: Callable[..., Array]) -> Array:
-    x = jax.tree.map(jnp.asarray, x)
-    if mixture.components.n_features is not None:
-        chex.assert_rank(x, 2)
-        chex.assert_axis_dimension(x, 1, mixture.components.n_features)
+    x = jax.tree.map(jnp.asarray, rows_for(mixture, x))
     # functions of the module: a lambda would be compiled anew at each call
     return _tile_by_tile(mixture, x, tile)
 
@@ -175,12 +218,15 @@ class RunCertificate:
             slow. NaN where there is no such factor.
         aitken_gap: what further steps would still win, extrapolated from the last decrease at
             that rate, in nats. An estimate, for solvers that converge linearly, as EM does.
+        spurious: [k] which components win likelihood by being singular, or nearly so, on a few
+            rows or equal values; only looked at where a prior has a floor, as by default in `fit`.
     """
 
     weights_gap: Array
     divergence: Array
     rate: Array
     aitken_gap: Array
+    spurious: Array
 
 
 @pytree
@@ -200,6 +246,8 @@ class Solution:
         history: [history_size] value of the start (entry 0) and after each step; NaN beyond
             `n_steps`. Steps beyond its size are taken and not recorded. Under EM it never rises;
             with a prior it is the objective that never rises.
+        learns_weights: whether the proportions were learned; held or prescribed ones are no
+            parameters.
     """
 
     mixture: Mixture
@@ -210,6 +258,13 @@ class Solution:
     status: Array
     n_steps: Array
     history: Array
+    learns_weights: bool = static(default=True)
+
+    @property
+    def n_parameters(self) -> int:
+        """Free parameters: what was learned of the components, and K - 1 proportions if any."""
+        held = 0 if self.learns_weights else self.mixture.n_components - 1
+        return self.mixture.n_parameters - held
 
     def log_likelihood(self, total_weight: float) -> Float[Array, ""]:
         """Total log-likelihood of `total_weight` rows (n without sample weights)."""
@@ -217,8 +272,7 @@ class Solution:
 
     def bic(self, total_weight: float) -> Float[Array, ""]:
         """BIC in scikit-learn's sign (lower is better): -2 log-likelihood + parameters log n."""
-        parameters = self.mixture.n_parameters
-        return -2 * self.log_likelihood(total_weight) + parameters * jnp.log(total_weight)
+        return -2 * self.log_likelihood(total_weight) + self.n_parameters * jnp.log(total_weight)
 
     def out_of(self, frame: Frame, prior: Any = None) -> "Solution":
         """The solution of the same problem for rows of which these are `frame.into(x)`.
@@ -229,9 +283,14 @@ class Solution:
         """
         stretch = jnp.asarray(frame.log_volume, self.value.dtype)
         extra = 0.0 if prior is None else prior.constant(frame, self.mixture.n_components)
+        components = self.mixture.components.out_of(frame)
+        # in the frame all digits are there: far from 0, rounding may take them from the means
+        lost = components.imprecise() & (self.mixture.log_weights > -jnp.inf)
+        lost = jnp.any(lost & ~self.certificate.spurious)
         return replace(
             self,
-            mixture=replace(self.mixture, components=self.mixture.components.out_of(frame)),
+            mixture=replace(self.mixture, components=components),
+            status=jnp.maximum(self.status, jnp.where(lost, int(Status.IMPRECISE), 0)),
             value=self.value + stretch,
             negative_log_likelihood=self.negative_log_likelihood + stretch,
             objective=self.objective + stretch + extra,

@@ -1,6 +1,7 @@
 """What is minimised: a problem as a user states it, and the objective that solvers ask."""
 
-import chex
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,8 @@ from jax.tree_util import Partial
 from jaxtyping import Float, PyTree
 
 from ..core.numerics import normalize
-from ..core.tree import cast, is_float, pytree, replace, static
+from ..core.reading import numbers, read_rows
+from ..core.tree import cast, is_float, is_plain, pytree, replace, static
 from ..core.typing import AnyArray
 from ..engine import Columns, Engine, Rows, choose, rows_of
 from ..engine.passes import value as value_of
@@ -18,7 +20,7 @@ from ..families.family import check_prior
 from ..priors import Prior
 from ..transport import Plan
 from ..transport.couplings import Coupling, SemiRelaxed
-from .mixtures import Mixture
+from .mixtures import Mixture, check_shapes, rows_for
 
 
 @pytree
@@ -61,30 +63,31 @@ class Problem:
         """The precision of the rows' real leaves; the default one where all are codes."""
         return _precision(self.x)
 
-    def checked(self) -> "Problem":
+    def checked(self, mixture: Mixture | None = None) -> "Problem":
         """The same with JAX arrays of one precision.
 
+        Args:
+            mixture: one that is to describe the rows.
+
         Raises:
-            AssertionError: at trace time, unless all leaves and weights have n rows.
-            TypeError: for a prior that is none.
+            ValueError: at trace time, unless these are real numbers, all leaves and weights with n
+                rows, in the columns that the mixture describes.
+            TypeError: for a prior that is none, or rows in a sparse matrix.
         """
-        x = jax.tree.map(_on_device, self.x)
-        if isinstance(x, Array):
-            chex.assert_rank(x, 2)
-            x = x if is_float(x) else x.astype(float)  # counts in a table of their own are numbers
-        dtype, n = _precision(x), jax.tree.leaves(x)[0].shape[0]
-        for leaf in jax.tree.leaves(x):
-            chex.assert_axis_dimension(leaf, 0, n)
-        weight = self.sample_weight
-        if weight is not None:
-            weight = jnp.asarray(weight).astype(dtype)
-            chex.assert_shape(weight, (n,))
+        x = self.x
+        if mixture is not None:
+            x = rows_for(mixture, x, self.sample_weight)
+        elif not is_plain(x):
+            x = read_rows(x, sample_weight=self.sample_weight)
+        x = jax.tree.map(_on_device, x)
+        dtype = _precision(x)
+        weight = _weight(self.sample_weight, _n_rows(x), dtype)
         whole = self.prior is None or isinstance(self.prior, Prior)
         prior = self.prior if whole else Prior.of(self.prior)
         # typed arrays: a Python number is weakly typed, and would be another program
-        numbers = self.epsilon, self.coupling, prior, self.frame
-        epsilon, coupling, prior, frame = jax.tree.map(
-            lambda leaf: jnp.asarray(leaf, dtype), numbers
+        epsilon, coupling, prior, frame = (
+            jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), given, is_leaf=_is_list)
+            for given in (self.epsilon, self.coupling, prior, self.frame)
         )
         return Problem(cast(x, dtype), weight, epsilon, coupling, prior, self.learn_weights, frame)
 
@@ -105,6 +108,32 @@ class Problem:
 def _precision(x: PyTree) -> jnp.dtype:
     real = [leaf for leaf in jax.tree.leaves(x) if is_float(leaf)]
     return jax.dtypes.canonicalize_dtype(jnp.result_type(*real) if real else float)
+
+
+def _n_rows(x: PyTree) -> int:
+    shapes = [leaf.shape for leaf in jax.tree.leaves(x)]
+    if isinstance(x, Array) and x.ndim != 2:
+        hint = "; for one feature use x[:, None]" if x.ndim == 1 else ""
+        raise ValueError(f"x must have two dimensions (n, d), not shape {x.shape}{hint}")
+    if not shapes or () in shapes or len({shape[0] for shape in shapes}) > 1:
+        raise ValueError(f"the columns of x need rows, all as many, not shapes {shapes}")
+    return shapes[0][0]
+
+
+def _weight(given: Any, n: int, dtype: Any) -> Array | None:
+    if given is None:
+        return None
+    weight = given if is_plain(given) else numbers(given, "sample_weight")
+    if weight.shape != (n,):
+        raise ValueError(
+            f"sample_weight must be {n} numbers, one per row of x, not shape {weight.shape}"
+        )
+    # counts through NumPy's floats: JAX may wrap large integers
+    return jnp.asarray(weight if is_float(weight) else weight.astype(float)).astype(dtype)
+
+
+def _is_list(node: Any) -> bool:
+    return isinstance(node, list | tuple)
 
 
 def _on_device(leaf: AnyArray) -> Array:
@@ -161,14 +190,17 @@ class Objective:
         """Refuses, at trace time, what would be wrong without a word.
 
         Raises:
-            AssertionError: where the shapes of rows and mixture do not fit together.
+            ValueError: where the shapes of rows, sizes and mixture do not fit together.
             TypeError: for a prior that the family has no use for.
         """
-        components = mixture.components
-        if components.n_features is not None and isinstance(self.rows.x, Array):
-            chex.assert_axis_dimension(self.rows.x, 1, components.n_features)
-        chex.assert_shape(mixture.log_weights, (components.n_components,))
-        check_prior(components, self.prior)
+        check_shapes(mixture, self.rows.x)
+        sizes = getattr(self.coupling, "sizes", None)
+        if sizes is not None and jnp.shape(sizes) != jnp.shape(mixture.log_weights):
+            raise ValueError(
+                f"the coupling's sizes have shape {jnp.shape(sizes)}, the mixture has "
+                f"{mixture.n_components} components"
+            )
+        check_prior(mixture.components, self.prior)
 
     def engine_for(self, mixture: Mixture) -> Engine:
         """The engine, chosen by shape unless it was given."""
@@ -177,6 +209,7 @@ class Objective:
 
     def at(self, mixture: Mixture) -> Plan:
         """The transport problem at a mixture: its plan, not solved yet."""
+        self.check(mixture)
         columns = Columns(self.coupling.reference(mixture.log_weights), None, self.epsilon)
         engine = self.engine_for(mixture)
         return Plan(self.rows, mixture.components, columns, self.coupling, engine)

@@ -32,10 +32,18 @@ def mixture(
         x: [n, 2] rows.
         axes: where to draw; a new figure by default.
         deviations: Mahalanobis radius of the ellipses.
+
+    Raises:
+        ValueError: for rows that are not the mixture's, or not two columns.
     """
+    if model.components.n_features != 2:
+        raise ValueError(
+            f"a picture has two columns, the mixture {model.components.n_features}: choose two"
+        )
+    # before a figure is opened, and before NumPy takes a mask off
+    plan, x = np.asarray(model.responsibilities(x)), np.asarray(x)
     axes = axes or plt.subplots()[1]
     palette = COLOURS[np.arange(model.n_components) % len(COLOURS)]
-    plan = np.asarray(model.responsibilities(np.asarray(x)))
     # clip: rounding may take a colour past 1, which matplotlib refuses
     axes.scatter(x[:, 0], x[:, 1], s=14, c=np.clip(plan @ palette, 0, 1), linewidths=0, alpha=0.8)
     components = model.components

@@ -9,7 +9,7 @@ from ..core.numerics import all_finite, normalize, safe_log
 from ..core.status import Status
 from ..core.tree import pytree, replace, select
 from ..model import Evaluation, Mixture, Objective
-from .loop import Progress, Solver, no_progress
+from .loop import Progress, Solver, no_progress, rounding
 
 HALVINGS = 16
 """How often a step that raised the objective, or left the finite numbers, is halved at most."""
@@ -80,7 +80,7 @@ class EM(Solver):
             before, after = state.progress, new.progress
             # a step beyond the finite numbers is too long as well; the start is what it is
             lost = (after.status != before.status) & jnp.isfinite(before.objective)
-            rise = after.objective > before.objective + _rounding(after.objective)
+            rise = after.objective > before.objective + rounding(after.objective)
             shorter = state.current.constrain(_half(mixture.unconstrained(state.current)))
             tried = replace(state, halvings=state.halvings + 1)
             why = jnp.where(lost, after.status, int(Status.STALLED))
@@ -135,11 +135,6 @@ def _half(coordinates: dict) -> dict:
     return unravel(0.5 * jnp.where(jnp.isinf(flat), 64 * jnp.sign(flat), flat))
 
 
-def _rounding(total: Array) -> Array:
-    """What a difference of objectives may be off by."""
-    return 4 * jnp.finfo(total.dtype).eps * jnp.maximum(1, jnp.abs(total))
-
-
 def _decrease(before: Array, after: Array, old: Mixture, new: Mixture) -> Array:
     """The objective's decrease; where rounding hides it, half the squared step instead.
 
@@ -149,4 +144,4 @@ def _decrease(before: Array, after: Array, old: Mixture, new: Mixture) -> Array:
     difference = before - after
     # About the new mixture, whose factors the pass inverts anyway.
     half_square = 0.5 * jnp.sum(ravel_pytree(old.unconstrained(new))[0] ** 2)
-    return jnp.where(jnp.abs(difference) > _rounding(after), difference, half_square)
+    return jnp.where(jnp.abs(difference) > rounding(after), difference, half_square)

@@ -111,6 +111,13 @@ class Carry:
     n_steps: Int[Array, ""]
     history: Float[Array, " history_size"]
     decrease_before: Array
+    lowest: Array
+    idle: Int[Array, ""]
+
+
+IDLE = 64
+"""Steps in a row after which a run stops, where rounding hides what they win and no estimate of it
+is the lowest yet: then it is noise."""
 
 
 def _stopping(limits: Limits, decrease: Array) -> tuple[Array, Array]:
@@ -130,7 +137,7 @@ def start(objective: Objective, solver: Solver, mixture: Mixture, limits: Limits
     """Before the start is evaluated, which is step 0.
 
     Raises:
-        AssertionError: at trace time, where the shapes of rows and mixture do not fit together.
+        ValueError: at trace time, where the shapes of rows and mixture do not fit together.
         TypeError: for a prior that the family has no use for.
     """
     objective.check(mixture)
@@ -145,6 +152,8 @@ def start(objective: Objective, solver: Solver, mixture: Mixture, limits: Limits
         jnp.asarray(-1, jnp.int32),
         jnp.full((limits.history_size,), jnp.nan, progress.decrease.dtype),
         progress.decrease,
+        progress.decrease,
+        jnp.asarray(0, jnp.int32),
     )
 
 
@@ -158,6 +167,10 @@ def advance(objective: Objective, solver: Solver, limits: Limits, carry: Carry) 
     state, candidate, progress = solver.update(objective, carry.state, carry.candidate, evaluation)
     healthy = progress.status == int(Status.CONVERGED)
     stop, how = _stopping(limits, progress.decrease)
+    won = jnp.abs(carry.progress.objective - progress.objective)
+    hidden = won <= rounding(progress.objective)
+    idle = jnp.where(hidden & ~(progress.decrease < carry.lowest), carry.idle + 1, 0)
+    stop |= idle >= IDLE
     n_steps = carry.n_steps + healthy
     entry = jnp.where(healthy, progress.value, jnp.nan)
     status = jnp.where(healthy, jnp.where(stop, how, int(Status.MAX_STEPS)), progress.status)
@@ -171,7 +184,14 @@ def advance(objective: Objective, solver: Solver, limits: Limits, carry: Carry) 
         # drop: steps beyond the capacity are taken, not recorded
         carry.history.at[carry.n_steps + 1].set(entry, mode="drop"),
         carry.progress.decrease,
+        jnp.fmin(carry.lowest, progress.decrease),
+        idle,
     )
+
+
+def rounding(total: Array) -> Array:
+    """What a difference of objectives may be off by."""
+    return 16 * jnp.finfo(total.dtype).eps * jnp.maximum(1, jnp.abs(total))
 
 
 def running(limits: Limits, carry: Carry) -> Array:
@@ -188,19 +208,27 @@ def finish(objective: Objective, solver: Solver, carry: Carry) -> Solution:
     else:
         free = objective.likelihood().evaluate(mixture)
         likelihood, mass = free.value, free.mass
+    # Kish: equal weights count as so many rows, whatever their unit, and absent rows as none
+    n_rows = 1 / jnp.sum(objective.rows.weight**2)
+    spurious = mixture.components.spurious(objective.prior, mixture.weights, n_rows)
+    status = jnp.maximum(carry.status, solver.ending(mixture))
+    fallen = jnp.any(spurious) & (status <= int(Status.STALLED))
     return Solution(
         mixture,
         progress.value,
         likelihood,
         progress.objective,
-        _certificate(mixture, mass, carry.decrease_before, progress.decrease),
-        jnp.maximum(carry.status, solver.ending(mixture)).astype(jnp.int32),
+        _certificate(mixture, mass, carry.decrease_before, progress.decrease, spurious),
+        jnp.where(fallen, int(Status.COLLAPSED), status).astype(jnp.int32),
         carry.n_steps,
         carry.history,
+        objective.learns_weights,
     )
 
 
-def _certificate(mixture: Mixture, mass: Array, before: Array, last: Array) -> RunCertificate:
+def _certificate(
+    mixture: Mixture, mass: Array, before: Array, last: Array, spurious: Array
+) -> RunCertificate:
     ratio = jnp.abs(last) / jnp.abs(before)
     geometric = (ratio > 0) & (ratio < 1) & jnp.isfinite(before)
     ratio = jnp.where(geometric, ratio, jnp.nan)
@@ -210,6 +238,7 @@ def _certificate(mixture: Mixture, mass: Array, before: Array, last: Array) -> R
         # Decreases go with the square of the error.
         jnp.sqrt(ratio),
         jnp.abs(last) * ratio / (1 - ratio),
+        spurious,
     )
 
 

@@ -14,9 +14,12 @@ nothing, for any rho > 0.
 """
 
 import abc
+from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jaxtyping import Float
 
 from ..core.numerics import logsumexp, normalize, safe_log
@@ -112,6 +115,38 @@ class Balanced(Coupling):
     def penalty_strength(self) -> float:
         """Infinity."""
         return float("inf")
+
+
+def check_range(value: Any, name: str, *, finite: bool = True) -> None:
+    """Refuses what is no number >= 0; None and tracers pass.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if value is None or isinstance(value, Tracer):
+        return
+    known = isinstance(value, int | float | np.number | np.ndarray | Array) and np.ndim(value) == 0
+    if not known or not value >= 0 or (finite and value == np.inf):
+        raise ValueError(f"{name} must be a {'finite ' * finite}number >= 0, not {value!r}")
+
+
+def check_entropy(epsilon: Any, coupling: Coupling) -> None:
+    """Refuses an epsilon or rho out of range, and epsilon = 0 where sizes are drawn to a target.
+
+    Tracers pass: what holds under jit is said by the plan's residual.
+
+    Raises:
+        ValueError: for either.
+    """
+    check_range(epsilon, "epsilon")
+    check_range(getattr(coupling, "rho", None), "rho", finite=False)
+    unknown = epsilon is None or isinstance(epsilon, Tracer) or coupling.free
+    if not unknown and epsilon == 0:
+        raise ValueError(
+            f"epsilon=0 with {type(coupling).__name__} is a linear program, which rows that choose "
+            "one by one do not solve: take a small epsilon, or a solver of linear programs from a "
+            "transport library, such as POT's ot.emd"
+        )
 
 
 def psi(

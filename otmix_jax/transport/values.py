@@ -7,11 +7,11 @@ from jax import Array
 from jax.tree_util import Partial
 from jaxtyping import Float
 
-from ..core.numerics import kl_divergence, normalize, safe_log
+from ..core.numerics import kl_divergence, log_proportions, normalize
 from ..core.tree import pytree
 from ..core.typing import AnyArray
 from ..engine import Columns, Rows
-from .couplings import Balanced, Coupling, SemiRelaxed
+from .couplings import Balanced, Coupling, SemiRelaxed, check_entropy, check_range
 from .newton import Inner, Potential
 from .plans import Plan
 
@@ -36,7 +36,8 @@ def _plan(
     coupling: Coupling,
     epsilon: Array | float | None,
 ) -> Plan:
-    log_weights = coupling.reference(safe_log(normalize(jnp.asarray(weights))))
+    check_entropy(epsilon, coupling)
+    log_weights = coupling.reference(log_proportions(normalize(jnp.asarray(weights))))
     rows = Rows(jnp.asarray(cost), normalize(jnp.asarray(row_weight)))
     return Plan(rows, CostMatrix(), Columns(log_weights, None, epsilon), coupling)
 
@@ -57,8 +58,11 @@ def potential(
         row_weight: [n] a, divided by its sum.
         weights: [k] pi, divided by its sum.
         coupling: `SemiRelaxed()`, `Penalized(rho)` or `Balanced()`.
-        epsilon: entropy, > 0.
+        epsilon: entropy, > 0; 0 with `SemiRelaxed` alone.
         inner: Newton (the default) or Sinkhorn steps.
+
+    Raises:
+        ValueError: for an epsilon or rho, where it is no tracer, out of range.
     """
     plan = _plan(cost, row_weight, weights, coupling, epsilon).solve(inner=inner)
     return plan.potential  # type: ignore[return-value]
@@ -75,7 +79,12 @@ def coupled_value(
 
     Differentiable in cost, row_weight, weights, epsilon and rho, to any order: by the envelope
     theorem at first, by the implicit function theorem beyond. Increasing in rho, from the
-    semi-relaxed to the balanced value.
+    semi-relaxed to the balanced value. A weight of 0 leaves its column out; with free sizes its
+    derivative is the one-sided one all the same, else that of the others' normalisation alone.
+
+    Raises:
+        ValueError: for an epsilon or rho, where it is no tracer, out of range: epsilon = 0 goes
+            with free sizes alone, as the limit under others is a linear program.
 
     Source: Vayer and Lasalle, arXiv 2501.12005, eq. (2.7) for the two ends.
     """
@@ -94,6 +103,9 @@ def semi_relaxed_value(
     The minimum over P with P 1 = a of <C, P> + epsilon KL(P | a pi^T), in closed form: rows
     decouple, and each is a softmax. At epsilon = 1 and C = -log p it is the mean negative
     log-likelihood (the note's eq. 2.6); epsilon = 0 is sum_i a_i min_j C_ij.
+
+    Raises:
+        ValueError: for an epsilon, where it is no tracer, out of range.
     """
     return coupled_value(cost, row_weight, weights, SemiRelaxed(), epsilon)
 
@@ -107,6 +119,9 @@ def entropic_ot_value(
     """G = OT_epsilon(a, pi, C): the same minimum with the sizes prescribed, P^T 1 = pi.
 
     G >= F, with equality exactly where the softmax plan already has the sizes pi.
+
+    Raises:
+        ValueError: for an epsilon, where it is no tracer, that is not > 0.
     """
     return coupled_value(cost, row_weight, weights, Balanced(), epsilon)
 
@@ -121,7 +136,11 @@ def primal_value(
     """<C, P> + epsilon KL(P | a pi^T) of any plan; 0 * inf is 0, +inf unless P << a pi^T.
 
     The gap identity: for every P with rows a it is F + epsilon KL(P | P*), P* the softmax plan.
+
+    Raises:
+        ValueError: for an epsilon, where it is no tracer, out of range.
     """
+    check_range(epsilon, "epsilon")
     plan, cost = jnp.asarray(matrix), jnp.asarray(cost)
     # twice `where`: 0 * inf is NaN, in the derivative too
     paid = jnp.sum(jnp.where(plan != 0, plan * jnp.where(plan != 0, cost, 0), 0))

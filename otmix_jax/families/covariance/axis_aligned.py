@@ -30,11 +30,19 @@ class Diagonal(Covariance):
         """See `Covariance.from_matrices`."""
         return cls(_standard_deviation(diagonal(matrices)))
 
-    def maximize(self, scatter: Array, mass: Array) -> "Diagonal":
+    @classmethod
+    def from_scatter(cls, scatter: Array, d: int) -> "Diagonal":
+        """See `Covariance.from_scatter`."""
+        del d
+        return cls(_standard_deviation(scatter))
+
+    def maximize(self, scatter: Array, mass: Array, floor: Array | None = None) -> "Diagonal":
         """See `Covariance.maximize`."""
         mass = along(mass, scatter)
         # 1 without mass: not used, but the square root of 0 has an infinite derivative
         variance = jnp.where(mass > 0, safe_divide(scatter, mass), 1)
+        if floor is not None:
+            variance = jnp.maximum(variance, self.geometry.of_diagonal(floor))
         return replace(self, factor=jnp.where(mass > 0, _standard_deviation(variance), self.factor))
 
     def scale(self, scale: Array) -> "Diagonal":
@@ -48,11 +56,21 @@ class Spherical(Covariance):
 
     factor: Array = parameter(POSITIVE, axes=0)
     geometry = geometry.isotropic
+    one_unit = True
 
     @classmethod
     def from_matrices(cls, matrices: Float[Array, "k d d"]) -> "Spherical":
         """See `Covariance.from_matrices`."""
         return cls(_standard_deviation(jnp.mean(diagonal(matrices), axis=-1)))
 
+    @classmethod
+    def from_scatter(cls, scatter: Array, d: int) -> "Spherical":
+        """See `Covariance.from_scatter`."""
+        del d
+        return cls(_standard_deviation(scatter))
+
     maximize = Diagonal.maximize  # type: ignore[assignment]
-    scale = Diagonal.scale  # type: ignore[assignment]
+
+    def scale(self, scale: Array) -> "Spherical":
+        """See `Covariance.scale`."""
+        return replace(self, factor=scale[0] * self.factor)

@@ -8,6 +8,7 @@ import abc
 from types import ModuleType
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
@@ -21,6 +22,8 @@ class Covariance(abc.ABC):
     """The layout of `factor`."""
     factor: Any
     """L, as the layout has it."""
+    one_unit: ClassVar[bool] = False
+    """Whether columns can be scaled only together, by one number."""
 
     constrain = coordinates.constrain
     unconstrained = coordinates.unconstrained
@@ -32,15 +35,27 @@ class Covariance(abc.ABC):
     def from_matrices(cls, matrices: Float[Array, "k d d"]) -> "Covariance":
         """The closest member: averages over what the structure shares."""
 
+    @classmethod
+    def from_scatter(cls, scatter: Array, d: int) -> "Covariance":
+        """One member, as of one component, from one matrix [1, ...] in the layout.
+
+        By way of the matrix; a structure without matrices makes none.
+        """
+        matrix = scatter
+        if scatter.size != d * d:
+            matrix = jnp.diag(jnp.broadcast_to(scatter.reshape(-1), (d,)))
+        return cls.from_matrices(matrix.reshape(1, d, d))
+
     @abc.abstractmethod
-    def maximize(self, scatter: Array, mass: Array) -> "Covariance":
+    def maximize(self, scatter: Array, mass: Array, floor: Array | None = None) -> "Covariance":
         """The M-step from scatter about the new means and the mass it holds, in the layout.
 
-        Without mass the old one stays; where it is singular, NaN.
+        Without mass the old one stays; where it is singular, NaN. With a floor [d], the best one
+        of which no column has less variance left, given the columns before it: never singular.
 
         Source: the note's eq. (3.4) without its factor 1/n: the plan sums to 1.
         """
 
     @abc.abstractmethod
-    def scale(self, scale: Float[Array, ""]) -> "Covariance":
-        """The covariances of `scale * X`."""
+    def scale(self, scale: Float[Array, " d"]) -> "Covariance":
+        """The covariances of `scale * X`, column by column; all equal where `one_unit`."""

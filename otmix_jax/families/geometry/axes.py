@@ -5,12 +5,14 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from ...core.numerics import einsum
+from ...core.tree import along
 from ...core.triangular import diagonal
 from . import free
 
 shared = free.shared
 total = free.total
 share = free.share
+SPANNED = 1
 
 
 def inverse(factor: Float[Array, "k *d"]) -> Float[Array, "k *d"]:
@@ -21,6 +23,27 @@ def inverse(factor: Float[Array, "k *d"]) -> Float[Array, "k *d"]:
 def matrices(factor: Float[Array, "*b k d"], d: int) -> Float[Array, "*b k d d"]:
     """Diagonal matrices of variances."""
     return (factor**2)[..., None] * jnp.eye(d, dtype=factor.dtype)
+
+
+def variances(factor: Float[Array, "k d"], d: int) -> Float[Array, "k d"]:
+    """See `free.variances`."""
+    del d
+    return factor**2
+
+
+def pivots(factor: Float[Array, "k d"], d: int) -> Float[Array, "k d"]:
+    """See `free.pivots`."""
+    del d
+    return factor
+
+
+def tightness(
+    factor: Float[Array, "k *d"], inverse: Float[Array, "k *d"], weights: Float[Array, " k"]
+) -> Float[Array, " k"]:
+    """See `free.tightness`."""
+    present = along(weights > 0, factor)
+    pooled = jnp.sum(along(weights, factor) * jnp.where(present, factor, 0) ** 2, axis=0)
+    return jnp.sum((pooled * inverse**2).reshape(len(weights), -1), axis=-1)
 
 
 def dense(inverse: Float[Array, "k d"], shift: Float[Array, "k d"]) -> Float[Array, "k d d"]:

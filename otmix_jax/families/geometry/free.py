@@ -7,9 +7,11 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from ...core.numerics import einsum, matmul
-from ...core.triangular import inverse_triangle, log_diagonal_sum, multiply
+from ...core.triangular import diagonal, inverse_triangle, log_diagonal_sum, multiply
 
 inverse = inverse_triangle
+SPANNED = 0
+"""Rows that a singular shape can be laid through at will; 0 for as many as columns."""
 
 
 def matrices(factor: Float[Array, "*b k d d"], d: int) -> Float[Array, "*b k d d"]:
@@ -18,6 +20,28 @@ def matrices(factor: Float[Array, "*b k d d"], d: int) -> Float[Array, "*b k d d
     # what stands above the diagonal is no parameter
     lower = jnp.tril(factor)
     return multiply(lower, jnp.swapaxes(lower, -1, -2))
+
+
+def variances(factor: Float[Array, "k d d"], d: int) -> Float[Array, "k d"]:
+    """The diagonals of L_j L_j^T."""
+    del d
+    return jnp.sum(jnp.tril(factor) ** 2, axis=-1)
+
+
+def pivots(factor: Float[Array, "k d d"], d: int) -> Float[Array, "k d"]:
+    """The standard deviation that each column has left, given those before it."""
+    del d
+    return diagonal(factor)
+
+
+def tightness(
+    factor: Float[Array, "k d d"], inverse: Float[Array, "k d d"], weights: Float[Array, " k"]
+) -> Float[Array, " k"]:
+    """tr(W Sigma_j^-1), W = sum_j weights_j Sigma_j: large where j is thin in some direction."""
+    # a component that is absent may hold anything
+    lower = jnp.where(weights[:, None, None] > 0, jnp.tril(factor), 0)
+    pooled = einsum("k,kde,kfe->df", weights, lower, lower)
+    return einsum("kde,ef,kdf->k", inverse, pooled, inverse)
 
 
 def dense(inverse: Float[Array, "k d d"], shift: Float[Array, "k d"]) -> Float[Array, "k d d"]:

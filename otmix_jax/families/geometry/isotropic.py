@@ -11,11 +11,23 @@ inverse = axes.inverse
 shared = free.shared
 total = free.total
 share = free.share
+tightness = axes.tightness
+SPANNED = 1
 
 
 def matrices(factor: Float[Array, "*b k"], d: int) -> Float[Array, "*b k d d"]:
     """Variances times the identity."""
     return (factor**2)[..., None, None] * jnp.eye(d, dtype=factor.dtype)
+
+
+def variances(factor: Float[Array, " k"], d: int) -> Float[Array, "k d"]:
+    """See `free.variances`."""
+    return pivots(factor, d) ** 2
+
+
+def pivots(factor: Float[Array, " k"], d: int) -> Float[Array, "k d"]:
+    """See `free.pivots`."""
+    return jnp.broadcast_to(factor[:, None], (len(factor), d))
 
 
 def dense(inverse: Float[Array, " k"], shift: Float[Array, "k d"]) -> Float[Array, "k d d"]:

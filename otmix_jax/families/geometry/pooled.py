@@ -11,11 +11,30 @@ from . import free
 inverse = inverse_triangle
 of_diagonal = free.of_diagonal
 trace = free.trace
+SPANNED = 0
 
 
 def matrices(factor: Float[Array, "*b d d"], d: int) -> Float[Array, "*b 1 d d"]:
     """L L^T, with an axis for the components that share it."""
     return free.matrices(factor[..., None, :, :], d)
+
+
+def variances(factor: Float[Array, "d d"], d: int) -> Float[Array, "1 d"]:
+    """See `free.variances`."""
+    return free.variances(factor[None], d)
+
+
+def pivots(factor: Float[Array, "d d"], d: int) -> Float[Array, "1 d"]:
+    """See `free.pivots`."""
+    return free.pivots(factor[None], d)
+
+
+def tightness(
+    factor: Float[Array, "d d"], inverse: Float[Array, "d d"], weights: Float[Array, " k"]
+) -> Float[Array, " k"]:
+    """The width: all are alike."""
+    del inverse
+    return jnp.full_like(weights, factor.shape[-1])
 
 
 def dense(inverse: Float[Array, "d d"], shift: Float[Array, "k d"]) -> Float[Array, "k d d"]:

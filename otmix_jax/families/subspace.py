@@ -1,0 +1,145 @@
+"""Components of rows some of whose columns follow from the others, or never vary."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import Partial
+from jaxtyping import Bool, Float, Int, PRNGKeyArray
+
+from ..core.numerics import einsum, matmul
+from ..core.tree import parameter, pytree, replace, static
+from ..priors import Prior
+from .coordinates import NESTED
+from .elliptical import Gaussian
+from .family import Description, Family
+
+
+@pytree
+class Subspace(Family):
+    """A law of some columns; the others are linear in them, up to noise that all components share.
+
+    `fit` and `select` return it where columns say nothing about groups. Densities, and so all
+    likelihoods and criteria, are per unit of the columns `kept`: what the others hold is not read,
+    so nothing depends on their values, units or number. `mean`, `matrices` and draws have all.
+
+    Attributes:
+        inner: the components, of the columns `kept`.
+        slopes: [d', d] every column as a combination of those kept.
+        intercept: [d]
+        noise: [d] standard deviation of what a column is beside that; 0 where it follows.
+        kept: the columns that vary, each in its own direction.
+    """
+
+    inner: Any = parameter(NESTED)
+    slopes: Array
+    intercept: Array
+    noise: Array
+    kept: tuple[int, ...] = static()
+
+    def described(self) -> Description:
+        """The inner family's."""
+        return self.inner.described()
+
+    @property
+    def exact_m_step(self) -> bool:  # type: ignore[override]
+        """The inner family's."""
+        return self.inner.exact_m_step
+
+    @property
+    def n_components(self) -> int:
+        """K."""
+        return self.inner.n_components
+
+    @property
+    def n_parameters(self) -> int:
+        """The inner family's: the others are no choice."""
+        return self.inner.n_parameters
+
+    @property
+    def n_features(self) -> int:
+        """The width d of a row, all columns counted."""
+        return self.slopes.shape[-1]
+
+    @property
+    def covariance(self) -> Any:
+        """Of the columns kept; `matrices` has all."""
+        return self.inner.covariance
+
+    @property
+    def mean(self) -> Float[Array, "*b k d"]:
+        """All columns' means; also of a batch of mixtures."""
+        return jnp.matmul(
+            self.inner.mean, self.slopes, precision=jax.lax.Precision.HIGHEST
+        ) + jnp.expand_dims(self.intercept, -2)
+
+    def matrices(self) -> Float[Array, "k d d"]:
+        """All columns' covariances: singular where the rows are."""
+        told = einsum("kab,ac,bd->kcd", self.inner.matrices(), self.slopes, self.slopes)
+        return told + jnp.diag(self.noise**2)
+
+    def _read(self, x: Array) -> Array:
+        return x[..., jnp.asarray(self.kept)]
+
+    def cost(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
+        """That of the columns kept."""
+        return self.inner.cost(self._read(x))
+
+    def prepared_cost(self) -> Partial:
+        """The inner family's."""
+        return Partial(_of_kept, self.inner.prepared_cost(), jnp.asarray(self.kept))
+
+    def statistics(self, x: Float[Array, "n d"], plan: Float[Array, "n k"]) -> Any:
+        """The inner family's."""
+        return self.inner.statistics(self._read(x), plan)
+
+    def maximize(
+        self,
+        statistics: Any,
+        mass: Float[Array, " k"],
+        prior: Prior | None = None,
+        held: frozenset[str] = frozenset(),
+    ) -> "Subspace":
+        """The inner family's; priors are on the columns kept, and none is taken here."""
+        del prior
+        inner = self.inner if "inner" in held else self.inner.maximize(statistics, mass)
+        return replace(self, inner=inner)
+
+    def imprecise(self) -> Bool[Array, " k"]:
+        """The inner family's."""
+        return self.inner.imprecise()
+
+    def sample(
+        self, key: PRNGKeyArray, labels: Int[Array, " n"], given: None = None
+    ) -> Float[Array, "n d"]:
+        """Draws of the columns kept, and what the others are then."""
+        own, other = jax.random.split(key)
+        told = matmul(self.inner.sample(own, labels, given), self.slopes) + self.intercept
+        return told + self.noise * jax.random.normal(other, told.shape, told.dtype)
+
+    def take(self, which: Any) -> "Subspace":
+        """See `Family.take`."""
+        return replace(self, inner=self.inner.take(which))
+
+    @classmethod
+    def initial(cls, x: Any, plan: Any, **options: Any) -> "Subspace":
+        """None: `fit` finds the columns.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("Subspace is what a fit returns: fit the family itself")
+
+    @classmethod
+    def examples(cls) -> dict[str, "Subspace"]:
+        """Two columns kept of four: the others a constant and a sum."""
+        inner = Gaussian.examples()
+        slopes = jnp.array([[1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 1.0]])
+        intercept = jnp.array([0.0, 7.0, 0.0, -1.0])
+        rest = slopes, intercept, jnp.zeros(4)
+        return {n: cls(inner[n], *rest, kept=(0, 2)) for n in ("full", "spherical")}
+
+
+def _of_kept(cost: Any, kept: Any, x: Array) -> Array:
+    return cost(x[..., kept])
