@@ -198,8 +198,8 @@ def read_batch(
         # by the largest: sums neither over- nor underflow, whatever the unit of the weights
         weights = weights / np.maximum.reduceat(weights, begins)[owner]
     directions = None
-    looked_at = goal is not None and len(position) and isinstance(rows, np.ndarray)
-    if looked_at and suspicious(rows[: offsets[1]], None, goal, family):
+    first = rows[: offsets[1]] if len(position) and isinstance(rows, np.ndarray) else None
+    if goal is not None and first is not None and suspicious(first, None, goal, family):
         directions = shared(rows, offsets)
     if directions is not None:
         rows = directions[0].of(rows)
