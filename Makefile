@@ -4,11 +4,12 @@ VENV ?= .venv
 JAX ?=
 WORKERS ?= 2
 BENCH ?=
+FUZZ ?=
 
 bin := $(VENV)/bin
 # $(VENV)/.installed-X says that the extra X is installed, as of pyproject.toml.
 
-.PHONY: help demo test slow nightly gpu notebooks lint format bench clean
+.PHONY: help demo test slow nightly fuzz gpu notebooks lint format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -32,6 +33,10 @@ slow: $(VENV)/.installed-test  ## the tests marked slow
 
 nightly: $(VENV)/.installed-test  ## the longest tests: bootstraps, coverage, large batches, basins
 	$(bin)/python -m pytest -n $(WORKERS) -m "nightly and not gpu"
+
+fuzz: $(VENV)/.installed-test  ## thousands of random inputs: the properties, and fits of adversarial data
+	HYPOTHESIS_PROFILE=long $(bin)/python -m pytest -n $(WORKERS) tests/test_properties.py
+	$(bin)/python tests/fuzz.py $(FUZZ)
 
 gpu: $(VENV)/.installed-test  ## the tests for an accelerator; give its JAX, as in JAX='jax[cuda13]'
 	$(bin)/python -m pytest -m gpu

@@ -2,7 +2,8 @@
 
 Each ends with a status and finite parameters, or with a documented error. Where the status is
 healthy, the value is that of the mixture's own densities, and both faces agree. None takes above
-ten times the median. `python tests/fuzz.py --first 17 --count 1` is the data set of seed 17 alone.
+ten times the median, or that for each hundred steps. Counts are printed, then the violations, each
+with its seed; `python tests/fuzz.py --first 17 --count 1` is the data set of seed 17 alone.
 """
 
 import argparse
@@ -24,6 +25,9 @@ SHAPES = ((60, 2, 2), (60, 3, 3))
 """Rows, columns and components: few, so that few programs are compiled."""
 DTYPES = (np.float64, np.float32)
 DIGITS = {np.float64: 1e-6, np.float32: 1e-3}
+ROUNDED = 4e-3
+"""What rounding may cost before an answer is IMPRECISE, in nats: half the square of a sixteenth of
+a standard deviation, in two columns or three."""
 REFUSALS = ("NaN or infinite cells", "rescale")
 """What a `ValueError` may say of rows that are finite numbers: they are not, in their precision."""
 HEALTHY, SLOW = om.Status.STALLED, 10
@@ -121,6 +125,7 @@ class Case:
     face: str
     outcome: str = ""
     seconds: float = 0.0
+    n_steps: int = 0
     value: float = np.nan
     faults: list[str] = dataclasses.field(default_factory=list)
 
@@ -143,8 +148,8 @@ class Fuzzer:
     def pair(self, seed: int, dtype: Any) -> list[Case]:
         """The same fit alone and in a batch."""
         cases = [self.one(seed, dtype, face) for face in ("fit", "fit_batch")]
-        both = [case.value for case in cases if case.outcome in ("CONVERGED", "STALLED")]
-        if len(both) == 2 and not _agree(*both, dtype):
+        both = [case.value for case in cases if case.outcome == "CONVERGED"]
+        if len(both) == 2 and not _agree(both[1], both[0], DIGITS[dtype]):
             cases[1].faults.append(f"value {both[1]:.9g}, by fit {both[0]:.9g}")
         return cases
 
@@ -164,7 +169,7 @@ class Fuzzer:
         case.faults += [f"warns of {kind.__name__}" for kind in kinds]
         if solution is not None:
             case.faults += _faults(solution, x, dtype)
-            case.value = float(solution.value)
+            case.value, case.n_steps = float(solution.value), int(solution.n_steps)
         return case
 
     def _answer(self, case: Case, x: np.ndarray, k: int) -> om.Solution | None:
@@ -191,21 +196,31 @@ class Fuzzer:
         return found
 
     def slow(self, cases: list[Case]) -> None:
-        """Times once more, and again, what took above ten times the median; then it counts."""
+        """Times again, when all is compiled, what took too long; then it counts."""
         for dtype in DTYPES:
             for face in ("fit", "fit_batch"):
                 mine = [case for case in cases if (case.dtype, case.face) == (dtype, face)]
-                median = np.median([case.seconds for case in mine])
+                median = float(np.median([case.seconds for case in mine]))
                 for case in mine:
-                    if case.seconds > SLOW * median:
+                    most = SLOW * median * max(1, case.n_steps / 100)
+                    if case.seconds > most:
                         again = [self.one(case.seed, dtype, face).seconds for _ in range(3)]
                         case.seconds = min(again)
-                    if case.seconds > SLOW * median:
+                    if case.seconds > most:
                         case.faults.append(f"{case.seconds:.3f} s, the median is {median:.3f} s")
 
 
-def _agree(one: float, other: float, dtype: Any) -> bool:
-    return abs(one - other) <= DIGITS[dtype] * max(1, abs(other))
+def _agree(one: float, other: float, digits: float) -> bool:
+    return abs(one - other) <= digits * max(1, abs(other))
+
+
+def _rounding(mixture: om.Mixture, x: np.ndarray) -> float:
+    """A step of the rows in standard deviations, each column given those before it."""
+    components = mixture.components
+    rows = x[:, list(getattr(components, "kept", range(x.shape[1])))]
+    factor = np.asarray(getattr(components, "inner", components).covariance.factor, float)
+    step = np.finfo(x.dtype).eps * np.abs(rows).max(axis=0)
+    return float(np.max(np.abs(np.linalg.inv(factor)) @ step, initial=0))
 
 
 def _faults(solution: om.Solution, x: np.ndarray, dtype: Any) -> list[str]:
@@ -218,7 +233,8 @@ def _faults(solution: om.Solution, x: np.ndarray, dtype: Any) -> list[str]:
         faults.append(f"proportions sum to {float(mixture.weights.sum())}")
     if int(solution.status) <= HEALTHY:
         direct = -float(np.mean(np.asarray(mixture.log_prob(x), np.float64)))
-        if not _agree(float(solution.value), direct, dtype):
+        digits = DIGITS[dtype] if _rounding(mixture, x) < 1e-3 else max(DIGITS[dtype], ROUNDED)
+        if not _agree(float(solution.value), direct, digits):
             faults.append(f"value {float(solution.value):.9g}, densities say {direct:.9g}")
     return faults
 

@@ -389,15 +389,14 @@ def test_a_picture_has_two_columns(blobs, mixture):
 
 @pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16])
 @pytest.mark.parametrize("array", [np.asarray, jnp.asarray], ids=["host", "device"])
-def test_short_floats_are_read_as_float32(blobs, mixture, dtype, array):
+def test_short_floats_are_read_as_float64(blobs, mixture, dtype, array):
     short = array(blobs.astype(dtype))
-    plain = np.asarray(short).astype(np.float32)
-    assert om.fit(short, 1, key=0, **FEW).value.dtype == np.float32
-    single = jax.tree.map(lambda leaf: leaf.astype(np.float32), mixture)
+    plain = np.asarray(short).astype(np.float64)
+    assert om.fit(short, 1, key=0, **FEW).value.dtype == np.float64
     for door in ("likelihood", "log_prob", "solve"):
-        ours = DOORS[door](single, short)
-        assert ours.dtype == np.float32
-        np.testing.assert_array_equal(ours, DOORS[door](single, plain))
+        ours = DOORS[door](mixture, short)
+        assert ours.dtype == np.float64
+        np.testing.assert_array_equal(ours, DOORS[door](mixture, plain))
 
 
 LAYOUTS = {
@@ -693,4 +692,4 @@ def test_the_bad_data_set_of_a_batch_is_named(blobs):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         half = om.fit_batch([blobs.astype(np.float16)], 1, key=0, **FEW)
-    assert half.value.dtype == np.float32
+    assert half.value.dtype == np.float64

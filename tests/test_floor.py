@@ -235,8 +235,9 @@ def test_the_density_is_the_one_of_scipy(faithful):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_sizes_that_no_plan_meets_are_not_blamed_on_the_data(dtype):
-    x = two_groups(1000.0, n=50).astype(dtype)
-    sizes = om.Goal(coupling=om.couplings.Balanced([0.7, 0.3]))
+    rng = np.random.default_rng(0)
+    x = np.r_[rng.normal(size=(60, 1)), rng.normal(1000, 1, (40, 1))].astype(dtype)
+    sizes = om.Goal(coupling=om.couplings.Balanced(np.array([0.5, 0.5])))
     with pytest.raises(om.FitError, match=r"NON_FINITE.*prescribed sizes.*Penalized\(rho\)"):
         om.fit(x, 2, key=0, goal=sizes, starts=om.Starts(n_init=1))
 

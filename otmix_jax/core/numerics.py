@@ -299,6 +299,8 @@ def row_softmax(
     hard = _cheapest(reduced - base, present, conditional)
     # 0 * inf: a cost of +inf that is not chosen must not count
     hard_f = jnp.sum(jnp.where(hard > 0, hard * reduced, 0), axis=1)
+    # below 0 and NaN are no entropies: what comes of them is no value
+    hard_f = jnp.where(epsilon == 0, hard_f, jnp.nan)
     return jnp.where(soft, base[:, 0] + scale * f, hard_f), jnp.where(soft, conditional, hard)
 
 

@@ -78,7 +78,7 @@ def _columns(x: dict, sample_weight: Any) -> dict[str, Any]:
 def numbers(values: Any, what: str, sample_weight: Any = None) -> np.ndarray | Array:
     """An array of real, integer or boolean values that JAX takes as they are.
 
-    Short floats become float32, long ones float64, and so do integers that JAX would wrap.
+    Floats other than float32 become float64, and so do integers that JAX would wrap.
 
     Args:
         values: an array, or what NumPy makes one of.
@@ -97,7 +97,9 @@ def numbers(values: Any, what: str, sample_weight: Any = None) -> np.ndarray | A
         found = _array(values, what)
     dtype = found.dtype
     if jnp.issubdtype(dtype, jnp.floating):
-        wanted = np.float32 if dtype.itemsize <= 4 else np.float64
+        wanted = np.dtype(np.float32 if dtype.itemsize == 4 else np.float64)
+        # an array of JAX's own never exceeds the widths that it has enabled
+        wanted = jax.dtypes.canonicalize_dtype(wanted) if isinstance(found, Array) else wanted
     elif jnp.issubdtype(dtype, jnp.integer) and dtype.kind in "iu":
         wanted = np.float64 if _wraps(found) else dtype.newbyteorder("=")
     elif dtype.kind == "b":

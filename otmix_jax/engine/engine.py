@@ -72,19 +72,20 @@ def read(rows: Rows, x: PyTree, weight: Array) -> PyTree:
     if rows.stand_in is None:
         return x
     # replaced, not multiplied by its weight: 0 * nan is NaN
-    readable = (weight != 0) | finite_rows(x)
+    readable = (weight != 0) | finite_rows(x, squares=True)
     return jax.tree.map(
         lambda leaf, instead: jnp.where(along(readable, leaf), leaf, instead), x, rows.stand_in
     )
 
 
-def finite_rows(x: PyTree) -> Array:
-    """[n] whether all of a row is finite."""
+def finite_rows(x: PyTree, squares: bool = False) -> Array:
+    """[n] whether all of a row is finite, or the squares of its features are too."""
     leaves = [leaf for leaf in jax.tree.leaves(x) if is_float(leaf)]
     n = jax.tree.leaves(x)[0].shape[0]
     found = jnp.ones(n, bool)
     for leaf in leaves:
-        found &= jnp.all(jnp.isfinite(leaf.reshape(n, -1)), axis=1)
+        most = float(jnp.finfo(leaf.dtype).max) ** (0.25 if squares else 1)
+        found &= jnp.all(jnp.abs(leaf.reshape(n, -1)) <= most, axis=1)
     return found
 
 

@@ -181,7 +181,8 @@ class _Search:
         self.columns = np.where(self.plain, 0, (sample - self.centre) / self.scale)
         # half of what `core.triangular` lifts pivots to
         texture = np.array([_texture(one) for one in distinct])
-        self.blur = np.maximum(64 * rounding, np.sqrt(sample.shape[1] * eps) * texture)
+        own = 8 * eps * np.sqrt(np.mean(sample**2, axis=0))
+        self.blur = np.maximum(own, np.sqrt(sample.shape[1] * eps) * texture)
 
     def from_values(self, rows: np.ndarray) -> np.ndarray:
         """How far each cell is from the nearer end of its column."""
@@ -227,6 +228,8 @@ class _Search:
         """The columns to try: all, or where rows are few only a near copy, which is no chance."""
         if len(kept) + 2 < n:
             return list(kept)
+        if n < 3:  # two rows always lie on a line
+            return []
         copies = [k for k in kept if abs(correlation[k]) > 1 - 1e-6]
         return copies[:1]
 

@@ -25,7 +25,7 @@ from .choices import CRITERIA, Candidate, Choice
 from .directions import informative
 from .edge import Goal, Starts
 from .given import check_starts, check_strengths
-from .single import FitError, Program, guard, sample_of, suspicious
+from .single import FitError, Program, frame_of, guard, sample_of, suspicious
 
 COVARIANCES = ("full", "tied", "diagonal", "spherical")
 
@@ -172,9 +172,9 @@ class _Table:
         program: Program,
     ):
         self.program, self.counts, self.total = program, counts, total
-        frame = program.family.frame(rows, weights)
+        frame = frame_of(rows, weights, program.family)
         real = [leaf.dtype for leaf in jax.tree.leaves(rows) if leaf.dtype.kind == "f"]
-        dtype = jax.dtypes.canonicalize_dtype(jnp.result_type(*real) if real else float)
+        dtype = jax.dtypes.canonicalize_dtype(np.result_type(*real) if real else float)
         # narrow before the device has it, and no copy beyond that
         x = jax.tree.map(lambda new, old: new.astype(old.dtype, copy=False), frame.into(rows), rows)
         self.x = cast(x, dtype)

@@ -125,7 +125,7 @@ def fit(
         rows, goal, initial = directions.narrow(rows, goal, initial)
     initializer = starts.initializer or kmeans
     program = Program(described, initializer, count, n_init, guard(strength))
-    frame = described.frame(rows, weights)
+    frame = frame_of(rows, weights, described)
     problem = framed(rows, weights, goal, frame)
     if initial is not None:
         # it is in the units of the rows, the fit in those of the frame
@@ -179,6 +179,22 @@ def _best_of_starts(
         solutions = each(keys)
         best = index(solutions, best_start(solutions))
     return best.out_of(cast(frame, problem.dtype), given)
+
+
+def frame_of(rows: PyTree, weights: np.ndarray | None, family: Description) -> Frame:
+    """The frame of rows whose extent floating point holds.
+
+    Raises:
+        ValueError: for others.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        frame = family.frame(rows, weights)
+    if not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(frame)):
+        raise ValueError(
+            "x spans more than its precision holds (float32 up to 1e38, float64 up to 1e308): "
+            "rescale its columns"
+        )
+    return frame
 
 
 SAMPLE = 8192

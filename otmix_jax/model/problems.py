@@ -129,7 +129,10 @@ def _weight(given: Any, n: int, dtype: Any) -> Array | None:
             f"sample_weight must be {n} numbers, one per row of x, not shape {weight.shape}"
         )
     # counts through NumPy's floats: JAX may wrap large integers
-    return jnp.asarray(weight if is_float(weight) else weight.astype(float)).astype(dtype)
+    weight = weight if is_float(weight) else weight.astype(float)
+    if isinstance(weight, np.ndarray) and weight.dtype != dtype and 0 < weight.max() < np.inf:
+        weight = weight / weight.max()  # a narrower type may not hold their unit
+    return jnp.asarray(weight).astype(dtype)
 
 
 def _is_list(node: Any) -> bool:
