@@ -25,7 +25,7 @@ SHAPES = ((60, 2, 2), (60, 3, 3))
 """Rows, columns and components: few, so that few programs are compiled."""
 DTYPES = (np.float64, np.float32)
 DIGITS = {np.float64: 1e-6, np.float32: 1e-3}
-ROUNDED = 4e-3
+MOST = 4e-3
 """What rounding may cost before an answer is IMPRECISE, in nats: half the square of a sixteenth of
 a standard deviation, in two columns or three."""
 REFUSALS = ("NaN or infinite cells", "rescale")
@@ -127,6 +127,7 @@ class Case:
     seconds: float = 0.0
     n_steps: int = 0
     value: float = np.nan
+    digits: float = 0.0
     faults: list[str] = dataclasses.field(default_factory=list)
 
     def __str__(self) -> str:
@@ -148,9 +149,10 @@ class Fuzzer:
     def pair(self, seed: int, dtype: Any) -> list[Case]:
         """The same fit alone and in a batch."""
         cases = [self.one(seed, dtype, face) for face in ("fit", "fit_batch")]
-        both = [case.value for case in cases if case.outcome == "CONVERGED"]
-        if len(both) == 2 and not _agree(both[1], both[0], DIGITS[dtype]):
-            cases[1].faults.append(f"value {both[1]:.9g}, by fit {both[0]:.9g}")
+        alone, batched = cases
+        converged = alone.outcome == batched.outcome == "CONVERGED"
+        if converged and not _agree(batched.value, alone.value, alone.digits):
+            batched.faults.append(f"value {batched.value:.9g}, by fit {alone.value:.9g}")
         return cases
 
     def one(self, seed: int, dtype: Any, face: str) -> Case:
@@ -168,8 +170,12 @@ class Fuzzer:
         }
         case.faults += [f"warns of {kind.__name__}" for kind in kinds]
         if solution is not None:
-            case.faults += _faults(solution, x, dtype)
             case.value, case.n_steps = float(solution.value), int(solution.n_steps)
+            if solution.mixture.components.mean.shape[-1] != x.shape[1]:
+                case.faults.append("the components have other columns than the rows")
+                return case
+            case.digits = max(DIGITS[dtype], min(_rounding(solution.mixture, x), MOST))
+            case.faults += _faults(solution, x, case.digits)
         return case
 
     def _answer(self, case: Case, x: np.ndarray, k: int) -> om.Solution | None:
@@ -215,15 +221,17 @@ def _agree(one: float, other: float, digits: float) -> bool:
 
 
 def _rounding(mixture: om.Mixture, x: np.ndarray) -> float:
-    """A step of the rows in standard deviations, each column given those before it."""
+    """A step of the rows in standard deviations, each column given those before it: what it costs
+    in nats, at most."""
     components = mixture.components
     rows = x[:, list(getattr(components, "kept", range(x.shape[1])))]
     factor = np.asarray(getattr(components, "inner", components).covariance.factor, float)
     step = np.finfo(x.dtype).eps * np.abs(rows).max(axis=0)
-    return float(np.max(np.abs(np.linalg.inv(factor)) @ step, initial=0))
+    singular = not np.linalg.det(factor).all()
+    return np.inf if singular else float(np.max(np.abs(np.linalg.inv(factor)) @ step))
 
 
-def _faults(solution: om.Solution, x: np.ndarray, dtype: Any) -> list[str]:
+def _faults(solution: om.Solution, x: np.ndarray, digits: float) -> list[str]:
     """What contradicts itself in an answer."""
     mixture, faults = solution.mixture, []
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(mixture.components)]
@@ -233,7 +241,6 @@ def _faults(solution: om.Solution, x: np.ndarray, dtype: Any) -> list[str]:
         faults.append(f"proportions sum to {float(mixture.weights.sum())}")
     if int(solution.status) <= HEALTHY:
         direct = -float(np.mean(np.asarray(mixture.log_prob(x), np.float64)))
-        digits = DIGITS[dtype] if _rounding(mixture, x) < 1e-3 else max(DIGITS[dtype], ROUNDED)
         if not _agree(float(solution.value), direct, digits):
             faults.append(f"value {float(solution.value):.9g}, densities say {direct:.9g}")
     return faults

@@ -205,8 +205,7 @@ case("03-n-below-K", X[:1], "solve", Ends("COLLAPSED"))
 
 case("04-n-equals-K", X[:2], "solve", Ends("COLLAPSED"))
 case("04-n-equals-K", X[:3], "fit", bad("COLLAPSED", "fewer components"), k=3)
-short = known("two rows always lie on a line, which says nothing of their columns")
-case("04-two-rows", X[:2], "fit", Ends("COLLAPSED", "^COLLAPSED"), short)
+case("04-two-rows", X[:2], "fit", Ends("COLLAPSED", "^COLLAPSED"))
 
 WIDE = np.random.default_rng(1).normal(size=(4, 6))
 case("05-n-below-d", WIDE, "fit", bad("COLLAPSED", "simpler covariance"), k=1)
@@ -250,8 +249,7 @@ typed("16-far-outlier", changed(1e6), "fit batch", bad("COLLAPSED", "fewer compo
 case("16-far-outlier-1e150", changed(1e150), "fit batch", bad("COLLAPSED", "fewer components"))
 
 FAR = changed(1e6, column=slice(None)).astype(np.float32)
-short = known("column 1 is taken for a copy of 0, which it is for one row alone")
-case("16-far-row-float32", FAR, "fit", Ends("COLLAPSED", "^COLLAPSED"), short)
+case("16-far-row-float32", FAR, "fit", Ends("COLLAPSED", "^COLLAPSED"))
 
 for name, x, words in (
     ("18-complex", X + 1j, "real and imaginary parts"),
@@ -310,8 +308,7 @@ for epsilon in (-1.0, np.nan, np.inf):
     goal = option(om.Goal, epsilon=epsilon)
     words = f"epsilon must be a finite number >= 0, not {epsilon}"
     case(f"30-epsilon-{epsilon}", X, "fit batch select", Raises(words), goal=goal)
-    short = () if epsilon == np.inf else known("solve takes it for 0")
-    case(f"30-epsilon-{epsilon}", X, "solve", Ends("NON_FINITE"), short, epsilon=epsilon)
+    case(f"30-epsilon-{epsilon}", X, "solve", Ends("NON_FINITE"), epsilon=epsilon)
 for epsilon in (0.0, 1e-30):
     case(f"30-epsilon-{epsilon}", X, "fit", FINE, goal=om.Goal(epsilon=epsilon))
     case(f"30-epsilon-{epsilon}", X, "solve", FINE, epsilon=epsilon)
@@ -396,6 +393,27 @@ case("38-one-row-K2", X, "fit select", Raises("exceeds the 1 rows"), sample_weig
 case("38-one-row-K2", X, "solve", Ends("COLLAPSED"), sample_weight=alone)
 
 
+def spread_out(dtype: Any, rows: str) -> np.ndarray:
+    """Both signs of the largest number, in all rows or one: their distance is no number."""
+    largest = np.finfo(dtype).max
+    x = X.astype(dtype)
+    if rows == "all":
+        return (X / np.abs(X).max()).astype(dtype) * largest
+    x[3] = largest * np.array([1, -1])
+    return x
+
+
+WIDEST = Raises("spans more than its precision holds.*rescale")
+short = known("a warning of NumPy comes first")
+case("13-largest-float32", spread_out(np.float32, "one"), "fit select", WIDEST)
+case("13-largest-float32-rows", spread_out(np.float32, "all"), "fit select", WIDEST)
+case("13-largest-float64-rows", spread_out(np.float64, "all"), "fit", WIDEST)
+case("13-largest-float64", spread_out(np.float64, "one"), "fit select", WIDEST, short)
+short = known("it converges to infinity")
+case("13-largest-float32-rows", spread_out(np.float32, "all"), "batch", UNREAD, short)
+case("13-largest-float32", spread_out(np.float32, "one"), "batch", UNREAD, short)
+
+
 @pytest.mark.parametrize(("face", "x", "outcome", "options"), CASES)
 def test_each_input_at_each_face(face, x, outcome, options):
     """An error that says what to do, or a status with finite parameters; and `x` unchanged."""
@@ -463,25 +481,6 @@ def test_float64_has_the_whole_range(face, unit):
     assert_agrees(FACES[face](X * unit), FACES[face](X), 1e-9, unit)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "part"),
-    [
-        pytest.param(np.float64, 1.0, id="13-float64-largest", marks=known("the unit overflows")),
-        pytest.param(np.float32, 1.0, id="13-float32-largest", marks=known("rows become 0")),
-    ],
-)
-def test_the_largest_numbers(dtype, part):
-    """Refused with the range that can be fitted; or fitted as any others."""
-    largest = part * np.finfo(dtype).max
-    x = (X / np.abs(X).max()).astype(dtype) * dtype(largest)
-    try:
-        answer = by_fit(x)
-    except ValueError:
-        return
-    volume = 2 * (np.log(np.abs(X).max()) - np.log(largest))
-    np.testing.assert_allclose(answer.value + volume, by_fit(X).value, rtol=1e-4)
-
-
 UNSEEN = known("they are 0 to XLA, and the value is -inf")
 
 
@@ -505,15 +504,11 @@ def test_where_squares_leave_the_floats_solve_has_a_status(unit):
     Ends("CONVERGED|STALLED|COLLAPSED|NON_FINITE").check(lambda: by_solve(X * unit, start))
 
 
-LEAKS = known("a warning of JAX that it has no float64")
-FAR_OFF = [
-    *[pytest.param(face, 1e8, True, id=f"15-float64-1e8-{face}") for face in FITS],
-    *[pytest.param(face, 1e4, False, id=f"15-float32-1e4-{face}") for face in FITS[:2]],
-    pytest.param("select", 1e4, False, id="15-float32-1e4-select", marks=LEAKS),
-]
-
-
-@pytest.mark.parametrize(("face", "shift", "wide"), FAR_OFF)
+@pytest.mark.parametrize("face", FITS)
+@pytest.mark.parametrize(
+    ("shift", "wide"),
+    [pytest.param(1e8, True, id="15-float64-1e8"), pytest.param(1e4, False, id="15-float32-1e4")],
+)
 def test_float64_rows_far_from_0(face, shift, wide):
     """Without 64 bits too they are centred in float64, and lose no digits."""
     with jax.enable_x64(wide):
@@ -750,9 +745,7 @@ def test_the_unit_of_weights_does_not_matter(face, unit):
 
 
 @pytest.mark.parametrize("unit", [pytest.param(10.0**p, id=f"38-float32-1e{p}") for p in (-40, 40)])
-@pytest.mark.parametrize(
-    "face", ["fit", pytest.param("solve", marks=known("they are cast before they are divided"))]
-)
+@pytest.mark.parametrize("face", ["fit", "solve"])
 def test_the_unit_of_float64_weights_on_float32_rows(face, unit):
     x = X.astype(np.float32)
     ours, theirs = (FACES[face](x, sample_weight=w) for w in (WEIGHT * unit, WEIGHT))
@@ -776,8 +769,8 @@ def test_a_row_of_weight_0_is_absent(face, value):
 @pytest.mark.parametrize(
     ("dtype", "held"),
     [
-        pytest.param(np.float64, 1e200, id="39-1e200", marks=known("its squares overflow")),
-        pytest.param(np.float32, 1e30, id="39-float32-1e30", marks=known("its squares overflow")),
+        pytest.param(np.float64, 1e200, id="39-1e200"),
+        pytest.param(np.float32, 1e30, id="39-float32-1e30"),
     ],
 )
 def test_a_row_of_weight_0_may_be_far(dtype, held):
