@@ -221,14 +221,17 @@ def _agree(one: float, other: float, digits: float) -> bool:
 
 
 def _rounding(mixture: om.Mixture, x: np.ndarray) -> float:
-    """A step of the rows in standard deviations, each column given those before it: what it costs
-    in nats, at most."""
+    """What rounding costs, in nats: a step of the rows in standard deviations, and what a scatter
+    matrix leaves of a variance given the columns before it."""
     components = mixture.components
     rows = x[:, list(getattr(components, "kept", range(x.shape[1])))]
     factor = np.asarray(getattr(components, "inner", components).covariance.factor, float)
-    step = np.finfo(x.dtype).eps * np.abs(rows).max(axis=0)
-    singular = not np.linalg.det(factor).all()
-    return np.inf if singular else float(np.max(np.abs(np.linalg.inv(factor)) @ step))
+    if not np.linalg.det(factor).all():
+        return np.inf
+    eps = np.finfo(x.dtype).eps
+    step = np.abs(np.linalg.inv(factor)) @ (eps * np.abs(rows).max(axis=0))
+    ratio = np.sum(factor**2, axis=2) / np.diagonal(factor, axis1=1, axis2=2) ** 2
+    return float(max(np.max(step), eps * np.max(ratio)))
 
 
 def _faults(solution: om.Solution, x: np.ndarray, digits: float) -> list[str]:

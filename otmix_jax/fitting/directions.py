@@ -169,7 +169,7 @@ class _Search:
 
     def __init__(self, sample: np.ndarray, eps: float):
         # squares of rows may leave the range of floating point
-        self.unit = power_of_two(np.abs(sample).max(axis=0))
+        self.unit = power_of_two(0.5 * np.abs(sample).max(axis=0))
         self.sample = sample = sample / self.unit
         rounding = eps * np.abs(sample).max(axis=0)
         distinct = [np.unique(column) for column in sample.T]

@@ -1,5 +1,6 @@
 """What a user gives beside the rows, priors and starts, and what of it is refused."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,6 +72,14 @@ def check_start(initial: Mixture, name: str = "initial") -> None:
             "Mixture.from_weights divides by the sum"
         )
     _check_parameters(initial.components, weights > 0, name, "")
+    mean = getattr(initial.components, "mean", None)
+    if mean is not None and len(weights) > 1 and not np.ptp(np.asarray(mean), axis=0).any():
+        warnings.warn(
+            f"{name} has {len(weights)} components whose means are all alike: no step can tell "
+            "them apart by their means, so they stay so; move them, or leave the start out",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 def _check_parameters(components: Any, present: np.ndarray, name: str, prefix: str) -> None:

@@ -104,6 +104,7 @@ def select(
     n_init = edge.check_count(starts.n_init, "n_init")
     directions = None
     if all(suspicious(rows, weights, goal, family) for family in families):
+        frame_of(rows, weights, families[0])  # refuses what squares would overflow on
         directions = informative(rows, weights, sample_of(rows, weights))
     initial = starts.initial
     if directions is not None:

@@ -117,15 +117,15 @@ def fit(
     edge.check_solver(solver)
     limits, seed = edge.check_limits(limits), edge.check_key(key)
     goal, strength = edge.check_goal(goal, count, described)
-    directions = None
+    frame, directions = frame_of(rows, weights, described), None
     if suspicious(rows, weights, goal, described):
         directions = informative(rows, weights, sample_of(rows, weights))
     if directions is not None:
         directions.warn(getattr(x, "columns", None))
         rows, goal, initial = directions.narrow(rows, goal, initial)
+        frame = frame_of(rows, weights, described)
     initializer = starts.initializer or kmeans
     program = Program(described, initializer, count, n_init, guard(strength))
-    frame = frame_of(rows, weights, described)
     problem = framed(rows, weights, goal, frame)
     if initial is not None:
         # it is in the units of the rows, the fit in those of the frame

@@ -286,7 +286,7 @@ class Solution:
         components = self.mixture.components.out_of(frame)
         # in the frame all digits are there: far from 0, rounding may take them from the means
         lost = components.imprecise() & (self.mixture.log_weights > -jnp.inf)
-        lost = jnp.any(lost & ~self.certificate.spurious)
+        lost = jnp.any(lost & ~self.certificate.spurious) | ~jnp.isfinite(stretch)
         return replace(
             self,
             mixture=replace(self.mixture, components=components),
