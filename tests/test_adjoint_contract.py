@@ -289,6 +289,7 @@ def test_an_absent_component_changes_nothing(rows):
     assert om.adjoints.conditioning(om.Problem(rows), answer).regular
 
 
+@pytest.mark.slow
 def test_padding_and_duplicates(rows):
     """Lanes of unequal length and an empty lane, in a loss that leaves the empty one out."""
     n = len(rows)

@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_two_devices_equal_one():
     flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
     here = Path(__file__).parent

@@ -130,6 +130,7 @@ def test_leaps_past_a_saddle_are_shortened():
     assert int(leaping.n_steps) < int(by_em.n_steps) / 3
 
 
+@pytest.mark.slow
 def test_under_vmap_and_through_the_fit(overlapping):
     """Lanes in different phases; the derivative of the answer is that of EM's answer."""
     rows = jnp.stack([overlapping, overlapping[::-1] * 2 + 1])
