@@ -523,6 +523,50 @@ def test_means_that_float32_cannot_tell(face):
         (bad("IMPRECISE") if face == "batch" else refused).check(lambda: FACES[face](X + 1e8))
 
 
+LEAN = np.random.default_rng(0).normal(size=(60, 1)) + 6 * LABELS[:, None]
+
+
+@pytest.mark.parametrize("offset", [pytest.param(1e5, id="15-float32-nearly-a-line")])
+def test_a_healthy_value_is_that_of_the_mixture(offset):
+    """Two columns a thousandth apart, one of them far off: float32 means miss the line."""
+    noise = 1e-3 * np.random.default_rng(1).normal(size=(60, 1))
+    x = np.c_[LEAN + offset, LEAN + noise].astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            answer = by_fit(x)
+        except om.FitError:
+            return
+    np.testing.assert_allclose(answer.value, -answer.mixture.log_prob(x).mean(), atol=1e-2)
+
+
+@pytest.mark.parametrize("order", [pytest.param([0, 1], marks=known(
+    "what rounds a column that others are told from is not counted"), id="09-far-column-first"),
+    pytest.param([1, 0], id="09-far-column-last")])  # fmt: skip
+def test_a_column_is_found_in_any_order(order):
+    """One follows from the other, which is too far off to be more exact."""
+    x = np.c_[LEAN + 1.4e9, 30 * LEAN][:, order]
+    Ends("CONVERGED", "column 1 follows from 0").check(lambda: by_fit(x))
+
+
+@pytest.mark.parametrize("offset", [pytest.param(1e9, id="09-error-has-all-columns")])
+def test_the_solution_in_an_error_has_the_columns_of_the_rows(offset):
+    x = np.c_[1e-6 * X + offset, np.full(60, 7.0)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        with pytest.raises(om.FitError, match="IMPRECISE") as caught:
+            by_fit(x)
+    assert caught.value.solution.mixture.components.mean.shape == (2, 3)
+
+
+@pytest.mark.parametrize("offset", [pytest.param(1e8, id="15-constant-column-without-x64")])
+@known("columns are compared in float32 before they are centred: all are constant")
+def test_a_constant_column_changes_no_other(offset):
+    x = np.c_[X + offset, np.full(60, 7.0)]
+    with jax.enable_x64(False):
+        Raises("IMPRECISE", om.FitError).check(lambda: by_fit(x))
+
+
 NUMBERS = {
     "float16": (np.float16, np.float64),
     "bfloat16": (ml_dtypes.bfloat16, np.float64),

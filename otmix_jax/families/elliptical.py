@@ -255,9 +255,10 @@ class Elliptical(Family):
         return Prior(floor=jnp.asarray((4 * jnp.finfo(dtype).eps) ** 2, dtype))
 
     def imprecise(self) -> Bool[Array, " k"]:
-        """See `Family.imprecise`: a step of the mean, and what is left of its column."""
+        """See `Family.imprecise`: the means' rounding, in standard deviations."""
         step = jnp.finfo(self.mean.dtype).eps * jnp.abs(self.mean)
-        return jnp.any(16 * step > self._layout.pivots(*self._factor), axis=-1)
+        whitened = self._layout.whiten(jnp.abs(self._inverse()), step[None])[0]
+        return jnp.any(16 * whitened > 1, axis=-1)
 
     def spurious(
         self, prior: Prior | None, weights: Float[Array, " k"], n_rows: Array | float

@@ -132,8 +132,9 @@ def fit(
         initial = initial.out_of(frame.inverse)
     arguments = problem.checked(), seed, strength, solver, limits, engine, initial, frame
     solution = _best_of_starts(program, *arguments)
+    solution = solution if directions is None else directions.spread(solution)
     _report(solution, program, goal.coupling, rows, weights)
-    return solution if directions is None else directions.spread(solution)
+    return solution
 
 
 def framed(rows: PyTree, weights: np.ndarray | None, goal: Goal, frame: Frame) -> Problem:
