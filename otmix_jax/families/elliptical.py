@@ -256,9 +256,8 @@ class Elliptical(Family):
 
     def imprecise(self) -> Bool[Array, " k"]:
         """See `Family.imprecise`: the means' rounding, in standard deviations."""
-        step = jnp.finfo(self.mean.dtype).eps * jnp.abs(self.mean)
-        whitened = self._layout.whiten(jnp.abs(self._inverse()), step[None])[0]
-        return jnp.any(16 * whitened > 1, axis=-1)
+        step = 16 * jnp.finfo(self.mean.dtype).eps * jnp.abs(self.mean)
+        return jnp.any(self._layout.whiten(jnp.abs(self._inverse()), step[None])[0] > 1, axis=-1)
 
     def spurious(
         self, prior: Prior | None, weights: Float[Array, " k"], n_rows: Array | float
@@ -292,8 +291,8 @@ class Elliptical(Family):
         log_rate = jnp.log(n_rows) + density + ball + self._half_log_det()
         ratio = jnp.log(jnp.where(excess > 0, excess, 1)) - log_rate
         chance = excess * (1 - ratio) - jnp.exp(jnp.minimum(log_rate, 80))
-        unlikely = (excess > 0) & (ratio > 0)
-        return ~(unlikely & (chance + spanned * jnp.log(n_rows) < math.log(0.05)))
+        unlikely = chance + spanned * jnp.log(n_rows) < math.log(0.05)
+        return ~((excess > 0) & (ratio > 0) & unlikely)
 
     @classmethod
     def check(cls, x: Any, **options: Any) -> None:
