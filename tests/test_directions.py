@@ -11,9 +11,8 @@ from scipy.stats import multivariate_normal
 
 import otmix_jax as om
 from otmix_jax.families import Subspace, describe
-from otmix_jax.fitting import directions
 from otmix_jax.fitting.edge import Goal
-from otmix_jax.fitting.single import sample_of, suspicious
+from otmix_jax.fitting.single import left_out
 
 RNG = np.random.default_rng(0)
 GROUPS = np.concatenate([RNG.normal(size=(150, 2)), RNG.normal(size=(150, 2)) + [8, 0]])
@@ -33,9 +32,9 @@ TABLES = {
 
 def informative(x, weights, family):
     """What `fit` finds."""
-    if not suspicious(x, weights, Goal(), family):
-        return None
-    return directions.informative(x, weights, sample_of(x, weights))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return left_out(x, weights, Goal(), family)
 
 
 def choose(x, **options):
@@ -192,6 +191,32 @@ def test_a_batch_leaves_out_what_all_its_data_sets_do():
             )
         np.testing.assert_allclose(batch[number].value, alone.value, rtol=1e-9)
         assert_same_mixture(batch[number].mixture, alone.mixture, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("structure", ["tied", "diagonal"])
+def test_a_batch_starts_from_mixtures_of_all_columns(structure):
+    """Each data set from its own: as `fit` does from the same one."""
+    x = TABLES["constant"][0]
+    sets, sds = [x, x * [1, 3, 1]], jnp.array([1.0, 1.0, 1.0])
+    kind = om.families.STRUCTURES[structure]
+    each = [
+        om.Mixture.from_weights(
+            jnp.ones(2),
+            om.families.Gaussian(
+                jnp.array([[0.0, 0.0, 7.0], [8.0, 0.0, 7.0]]),
+                kind.from_matrices(jnp.tile(scale * jnp.diag(sds), (2, 1, 1))),
+            ),
+        )
+        for scale in (1.0, 40.0)
+    ]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+    few = {"limits": om.Limits(max_steps=1), "key": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        batch = om.fit_batch(sets, 2, starts=om.Starts(initial=stacked), **few)
+        for number, start in enumerate(each):
+            alone = om.fit(sets[number], 2, starts=om.Starts(initial=start), **few)
+            np.testing.assert_allclose(batch.value[number], alone.value, rtol=1e-9)
 
 
 def test_a_ridge_keeps_every_column():

@@ -18,7 +18,6 @@ from ..core.tree import replace
 from ..families import Subspace
 from ..families.coordinates import power_of_two
 from ..model import Mixture, Solution
-from ..priors import Prior
 
 WIDEST = 512
 """Columns up to which combinations are looked for; beyond, only constants."""
@@ -46,21 +45,21 @@ class Directions:
         """The rows' columns that are kept."""
         return x[..., list(self.kept)]
 
-    def narrow(self, x: Any, goal: Any, initial: Any) -> tuple[Any, Any, Any]:
-        """Rows, a goal and starts, of the columns that are kept."""
-        starts = jax.tree.map(self.start, initial, is_leaf=lambda node: isinstance(node, Mixture))
-        rows = self.of(x) if x.shape[-1] != len(self.kept) else x
-        return rows, replace(goal, prior=self._prior(Prior.of(goal.prior))), starts
-
-    def _prior(self, prior: Prior | None) -> Prior | None:
+    def goal(self, goal: Any) -> Any:
+        """A goal whose prior, a whole one, is on the columns that are kept."""
+        prior = goal.prior
         if prior is None:
-            return None
+            return goal
         mean, floor = prior.mean, prior.floor
         if mean is not None:
             mean = replace(mean, centre=self.of(jnp.asarray(mean.centre)))
         if floor is not None and np.ndim(floor):
             floor = self.of(jnp.asarray(floor))
-        return replace(prior, mean=mean, floor=floor)
+        return replace(goal, prior=replace(prior, mean=mean, floor=floor))
+
+    def starts(self, initial: Any) -> Any:
+        """Each mixture of a tree of them, or none, for the columns that are kept."""
+        return jax.tree.map(self.start, initial, is_leaf=lambda node: isinstance(node, Mixture))
 
     def start(self, mixture: Mixture) -> Mixture:
         """The law of the columns that are kept."""

@@ -184,7 +184,7 @@ def _starts(components: Any, family: Description) -> bool:
     return alike and (kind is None or isinstance(components.covariance, structure(kind)))  # type: ignore[arg-type]
 
 
-def check_leading(initial: Mixture, n_sets: int, rows: PyTree) -> None:
+def check_leading(initial: Mixture, n_sets: int, blank: PyTree) -> None:
     """Refuses starts of a batch that are not one for each data set, by shapes alone.
 
     Raises:
@@ -197,4 +197,4 @@ def check_leading(initial: Mixture, n_sets: int, rows: PyTree) -> None:
             f"has; its proportions have shape {np.shape(initial.log_weights)}"
         )
     if n_sets:
-        check_columns(index(initial.components, 0), index(rows, slice(0, 0)))
+        check_columns(index(initial.components, 0), blank)

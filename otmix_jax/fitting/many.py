@@ -114,10 +114,13 @@ def fit_batch(
     program = Program(described, starts.initializer or kmeans, count, n_init, guard(strength))
     ragged = read_batch(x, sample_weight, n_components=count, family=described, goal=goal)
     if initial is not None:
-        check_leading(initial, len(ragged.status), ragged.rows)
+        check_leading(initial, len(ragged.status), ragged.blank)
     if ragged.directions is not None:
-        ragged.directions[0].warn()
-        _, goal, initial = ragged.directions[0].narrow(ragged.rows, goal, initial)
+        same = ragged.directions[0]  # as far as columns are concerned
+        same.warn()
+        goal = same.goal(goal)
+        # of each data set by itself: a tied covariance is an average over components alone
+        initial = initial if initial is None else jax.vmap(same.start)(initial)
     task = _Task(program, goal, strength, solver, limits, seed, initial, engine)
     batch = _run(task, ragged, lanes, Progress.of(progress, len(ragged.position) * n_init))
     _report(batch)

@@ -20,7 +20,7 @@ from ..families import Description
 from ..families.coordinates import Frame
 from .directions import Directions, shared
 from .edge import Goal
-from .single import suspicious
+from .single import looks, sample_of, suspicious
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Ragged:
         position: [p] which data set of the input each is.
         frame: the frame of each, with leading axis p.
         status: [b] of every data set of the input: CONVERGED, or why it cannot be fitted.
+        blank: no rows, of the columns that were given.
         directions: of each data set that can be fitted, where columns are left out of all.
     """
 
@@ -43,6 +44,7 @@ class Ragged:
     position: np.ndarray
     frame: Frame
     status: np.ndarray
+    blank: PyTree
     directions: list[Directions] | None = None
 
     @property
@@ -198,8 +200,8 @@ def read_batch(
         # by the largest: sums neither over- nor underflow, whatever the unit of the weights
         weights = weights / np.maximum.reduceat(weights, begins)[owner]
     directions = None
-    first = rows[: offsets[1]] if len(position) and isinstance(rows, np.ndarray) else None
-    if goal is not None and first is not None and suspicious(first, None, goal, family):
+    looked_at = goal is not None and len(position) and looks(goal, family) and rows.shape[1] > 1
+    if looked_at and suspicious(sample_of(rows[: offsets[1]], None)):
         directions = shared(rows, offsets)
     if directions is not None:
         rows = directions[0].of(rows)
@@ -207,7 +209,7 @@ def read_batch(
     framed = index(frame, owner).into(rows)
     # framed in float64, then rounded: the other way round a large offset costs digits
     rows = jax.tree.map(lambda new, old: new.astype(old.dtype), framed, rows)
-    return Ragged(rows, weights, offsets, position, frame, status, directions)
+    return Ragged(rows, weights, offsets, position, frame, status, blank, directions)
 
 
 MERGE = 2**20  # rows of lanes: below, computing with absent rows is cheaper than compiling

@@ -22,10 +22,9 @@ from ..solvers import EM, Limits, Solver
 from . import edge
 from .candidates import Fits, about_same_rows, apart, between, fit_counts, held_out
 from .choices import CRITERIA, Candidate, Choice
-from .directions import informative
 from .edge import Goal, Starts
 from .given import check_starts, check_strengths
-from .single import FitError, Program, frame_of, guard, sample_of, suspicious
+from .single import FitError, Program, frame_of, guard, left_out
 
 COVARIANCES = ("full", "tied", "diagonal", "spherical")
 
@@ -102,14 +101,10 @@ def select(
     # one entry: the histories of all lanes would be most of the memory
     limits, seed = replace(edge.check_limits(limits), history_size=1), edge.check_key(key)
     n_init = edge.check_count(starts.n_init, "n_init")
-    directions = None
-    if all(suspicious(rows, weights, goal, family) for family in families):
-        frame_of(rows, weights, families[0])  # refuses what squares would overflow on
-        directions = informative(rows, weights, sample_of(rows, weights))
+    directions = left_out(rows, weights, goal, *families, names=getattr(x, "columns", None))
     initial = starts.initial
     if directions is not None:
-        directions.warn(getattr(x, "columns", None))
-        rows, goal, initial = directions.narrow(rows, goal, initial)
+        rows, goal, initial = directions.of(rows), directions.goal(goal), directions.starts(initial)
     if every_structure and rows.shape[1] == 1:
         families = families[:2]
     held = _folds(seed, weights, n, n_folds if criterion == "cross_validation" else 0)

@@ -25,7 +25,7 @@ from ..solvers import EM, Limits, Solver
 from ..solvers.loop import run
 from ..transport.couplings import Coupling
 from . import edge
-from .directions import informative
+from .directions import WIDEST, Directions, informative
 from .edge import Goal, Starts
 
 
@@ -117,13 +117,10 @@ def fit(
     edge.check_solver(solver)
     limits, seed = edge.check_limits(limits), edge.check_key(key)
     goal, strength = edge.check_goal(goal, count, described)
-    frame, directions = frame_of(rows, weights, described), None
-    if suspicious(rows, weights, goal, described):
-        directions = informative(rows, weights, sample_of(rows, weights))
+    directions = left_out(rows, weights, goal, described, names=getattr(x, "columns", None))
     if directions is not None:
-        directions.warn(getattr(x, "columns", None))
-        rows, goal, initial = directions.narrow(rows, goal, initial)
-        frame = frame_of(rows, weights, described)
+        rows, goal, initial = directions.of(rows), directions.goal(goal), directions.starts(initial)
+    frame = frame_of(rows, weights, described)
     initializer = starts.initializer or kmeans
     program = Program(described, initializer, count, n_init, guard(strength))
     problem = framed(rows, weights, goal, frame)
@@ -202,22 +199,40 @@ SAMPLE = 8192
 """Rows that are looked at for columns that say nothing; what they suggest is checked on all."""
 
 
-def suspicious(x: Any, weights: np.ndarray | None, goal: Goal, family: Description) -> bool:
-    """Whether a column may say nothing, so that `directions` are worth a closer look.
+def left_out(
+    rows: Any, weights: np.ndarray | None, goal: Goal, *families: Description, names: Any = None
+) -> Directions | None:
+    """The columns that say nothing, with a warning that names them; None where all say something.
 
-    Only where nothing was asked for that keeps covariances regular, and the family needs it.
+    None too where something was asked for that keeps covariances regular, or a family needs none.
     """
+    if not looks(goal, *families) or rows.shape[1] < 2:
+        return None
+    sample = sample_of(rows, weights)
+    if not suspicious(sample):
+        return None
+    frame_of(rows, weights, families[0])  # what cannot be fitted at all is refused first
+    found = informative(rows, weights, sample)
+    if found is not None:
+        found.warn(names, stacklevel=4)
+    return found
+
+
+def looks(goal: Goal, *families: Description) -> bool:
+    """Whether columns that say nothing are to be looked for."""
     given = goal.ridge is not None or getattr(goal.prior, "covariance", None) is not None
-    if given or "floor" not in family.priors or x.shape[1] < 2:
-        return False
-    sample = sample_of(x, weights)
+    return not given and all("floor" in family.priors for family in families)
+
+
+def suspicious(sample: np.ndarray) -> bool:
+    """Whether a column may say nothing, so that `directions` are worth a closer look."""
     # relative to the largest: squares of rows may leave the range of floating point
     reach = np.abs(sample).max(axis=0)
     sample = sample / np.where(reach > 0, reach, 1)
     low, high = sample.min(axis=0), sample.max(axis=0)
     ends = ((sample == low) | (sample == high)).all(axis=0)
     flat = ends | (high - low <= 1e-5)
-    if flat.any() or x.shape[1] > 512:
+    if flat.any() or sample.shape[1] > WIDEST:
         return bool(flat.any())
     z = (sample - sample.mean(axis=0)) / sample.std(axis=0)
     least = np.linalg.eigvalsh(z.T @ z / len(z))[0]
