@@ -137,6 +137,7 @@ def test_an_answer_has_all_columns(answer):
             components.matrices()[j, :4, :4], np.cov(rows[:, :4].T, ddof=0), atol=0.1
         )
     np.testing.assert_allclose(components.mean[:, 4], x[:, 4].mean())
+    np.testing.assert_allclose(components.matrices()[:, 4, 4], x[:, 4].var(), rtol=1e-12)
     drawn = np.asarray(solution.mixture.sample(jax.random.key(0), 5000))
     np.testing.assert_allclose(drawn[:, 2], 7, rtol=1e-12)
     np.testing.assert_allclose(drawn[:, 3], drawn[:, 0] + drawn[:, 1], atol=1e-9)

@@ -249,3 +249,23 @@ def test_few_distinct_rows_are_counted():
     triangle = np.array([[0.0, 0.0], [1.0, 2.0], [3.0, 1.0]])
     with pytest.warns(om.ConvergenceWarning, match=r"COLLAPSED.*one point per component"):
         om.fit(triangle, 3, key=0, starts=om.Starts(n_init=1))
+
+
+@pytest.mark.parametrize("d", [6, 12])
+def test_what_lies_below_a_lifted_pivot_does_not_grow(d):
+    """Rank two and noise above the rounding, as in sums of float32: no entry above its column's."""
+    rng = np.random.default_rng(0)
+    half, noise = rng.normal(size=(d, 2)), rng.normal(size=(d, d))
+    matrix = half @ half.T + 1e-6 * (noise + noise.T)
+    factor = np.asarray(regular_cholesky(jnp.asarray(matrix), jnp.full(d, 1e-12)))
+    assert np.isfinite(factor).all()
+    np.testing.assert_allclose((factor**2).sum(1), np.diag(matrix), rtol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_float32_converges_where_its_values_are_rounded(seed):
+    """A value that rises by its own rounding is no rise: the run goes on by its steps."""
+    rng = np.random.default_rng(seed)
+    x = np.r_[rng.normal(size=(100, 3)), rng.normal(size=(80, 3)) * [1, 2, 3] + 2 * seed]
+    solution = om.fit(x.astype(np.float32), 3, key=0, covariance="tied")
+    assert status(solution) == "CONVERGED"
