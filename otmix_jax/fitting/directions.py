@@ -114,7 +114,7 @@ def informative(x: Any, weights: np.ndarray | None, sample: np.ndarray) -> Direc
         weights: [n] or None.
         sample: some of the rows, see `single.sample_of`; what they suggest is checked on all.
     """
-    search = _Search(sample, float(jnp.finfo(jax.dtypes.canonicalize_dtype(x.dtype)).eps))
+    search = _Search(sample, x.dtype)
     if search.plain.all():
         return None
     reasons = search.reasons()
@@ -166,11 +166,14 @@ def _confirmed(
 class _Search:
     """A sample of the rows, and what follows from what in it."""
 
-    def __init__(self, sample: np.ndarray, eps: float):
+    def __init__(self, sample: np.ndarray, given: Any):
+        # rows are centred before they are cast: what they lost is their own dtype's, what a
+        # factorisation can tell that of the fit
+        own, fitted = (jnp.finfo(t).eps for t in (given, jax.dtypes.canonicalize_dtype(given)))
         # squares of rows may leave the range of floating point
         self.unit = power_of_two(0.5 * np.abs(sample).max(axis=0))
         self.sample = sample = sample / self.unit
-        rounding = eps * np.abs(sample).max(axis=0)
+        rounding = float(own) * np.abs(sample).max(axis=0)
         distinct = [np.unique(column) for column in sample.T]
         self.constant = np.ptp(sample, axis=0) <= 8 * rounding
         self.two = ~self.constant & np.array([len(one) == 2 < len(sample) // 2 for one in distinct])
@@ -180,8 +183,8 @@ class _Search:
         self.columns = np.where(self.plain, 0, (sample - self.centre) / self.scale)
         # half of what `core.triangular` lifts pivots to
         texture = np.array([_texture(one) for one in distinct])
-        own = 8 * eps * np.sqrt(np.mean(sample**2, axis=0))
-        self.blur = np.maximum(own, np.sqrt(sample.shape[1] * eps) * texture)
+        self.rounding = 8 * float(own) * np.sqrt(np.mean(sample**2, axis=0))
+        self.blur = np.maximum(self.rounding, np.sqrt(sample.shape[1] * float(fitted)) * texture)
 
     def from_values(self, rows: np.ndarray) -> np.ndarray:
         """How far each cell is from the nearer end of its column."""
@@ -197,7 +200,7 @@ class _Search:
 
     def _combinations(self) -> dict[int, str]:
         """The columns that follow from others, and from which."""
-        z, blur = self.columns, self.blur / self.scale
+        z, blur, rounding = self.columns, self.blur / self.scale, self.rounding / self.scale
         kept: list[int] = []
         reasons = {}
         correlation = z.T @ z / len(z)
@@ -207,7 +210,9 @@ class _Search:
             suspect = left[i, i] < max(1e-6, 4 * blur[i] ** 2)
             basis = self._basis(kept, correlation[i], len(z)) if suspect else []
             slopes = np.linalg.lstsq(z[:, basis], z[:, i], rcond=None)[0]
-            follows = np.sqrt(np.mean((z[:, i] - z[:, basis] @ slopes) ** 2)) <= blur[i]
+            # the rounding of those that it is told from, too
+            most = blur[i] + np.abs(slopes) @ rounding[basis]
+            follows = np.sqrt(np.mean((z[:, i] - z[:, basis] @ slopes) ** 2)) <= most
             kept.append(i)
             if not basis or not follows:
                 if left[i, i] > 1e-9:

@@ -272,4 +272,6 @@ class Objective:
 
 def _unless_missed(plan: Plan, value: Array) -> Array:
     """NaN, which no status calls converged, where a plan misses its sizes: it is no plan."""
-    return jnp.where(plan.potential.residual < 1e-3, value, jnp.nan)  # type: ignore[union-attr]
+    # and a NaN or negative rho is no penalty
+    met = (plan.potential.residual < 1e-3) & (plan.coupling.penalty_strength() >= 0)  # type: ignore[union-attr]
+    return jnp.where(met, value, jnp.nan)
