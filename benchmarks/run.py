@@ -11,7 +11,7 @@ import os
 
 import jax
 
-from . import fits, iterations, resources
+from . import fits, iterations, jobs, resources
 from .harness import HERE, print_table, record
 
 TABLES = {
@@ -23,6 +23,8 @@ TABLES = {
     "solvers": ("EM and the gradient path", lambda quick, _: fits.solvers(quick)),
     "memory": ("Memory of the host", lambda quick, _: resources.memory(quick)),
     "cold_start": ("Cold start", lambda quick, _: resources.cold_start(quick)),
+    "jobs": ("Jobs of a person, seconds", lambda quick, _: jobs.table(quick)),
+    "optima": ("Best optima known, reached", lambda quick, _: jobs.optima(quick)),
 }
 
 

@@ -10,6 +10,8 @@ from . import priors as priors
 from . import solvers as solvers
 from . import transport as transport
 from ._version import __version__ as __version__
+from .core.cache import compilation_cache as compilation_cache
+from .core.cache import from_environment as _cache_from_environment
 from .core.status import Status as Status
 from .fitting import Batch as Batch
 from .fitting import Choice as Choice
@@ -33,3 +35,5 @@ from .model import negative_log_likelihood as negative_log_likelihood
 from .model import plan as plan
 from .solvers import Limits as Limits
 from .transport import couplings as couplings
+
+_cache_from_environment()

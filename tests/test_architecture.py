@@ -30,6 +30,8 @@ ABSTRACT = {"engine", "transport", "model", "solvers", "adjoints", "inference"}
 """Rooms that must not name a concrete family."""
 CONTRACTS = ("family", "forms", "coordinates", "quadratic")
 """What of the families they may name: contracts, and the guard of quadratic forms to explain."""
+LATE = {"matplotlib", "optax"}
+"""Third parties that functions may import: optional, or costly and of use to few."""
 
 
 def part_of(path):
@@ -41,15 +43,19 @@ def layer_of(part):
     return next(i for i, layer in enumerate(LAYERS) if part in layer)
 
 
-def package_imports(path):
-    """(absolute module path below the package, inside a function or not) for each import."""
-    tree = ast.parse(path.read_text())
-    inner = {
+def inside_functions(tree):
+    return {
         node
         for function in ast.walk(tree)
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
         for node in ast.walk(function)
     }
+
+
+def package_imports(path):
+    """(absolute module path below the package, inside a function or not) for each import."""
+    tree = ast.parse(path.read_text())
+    inner = inside_functions(tree)
     folder = path.relative_to(PACKAGE.parent).parent.parts
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level:
@@ -75,6 +81,16 @@ def test_imports_point_down(path):
         assert layer_of(target[0]) < layer_of(mine), f"{mine} imports {target[0]}"
         if mine in ABSTRACT and target[0] == "families":
             assert target[1] in CONTRACTS, f"{mine} names a concrete family: {target}"
+
+
+def test_functions_import_only_what_is_worth_it():
+    for path in SOURCES:
+        for node in inside_functions(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found = {alias.name.split(".")[0] for alias in node.names}
+                assert found <= LATE, f"{path.name} imports {found} inside a function"
+            if isinstance(node, ast.ImportFrom):
+                assert (node.module or "").split(".")[0] in LATE, f"{path.name}, inside a function"
 
 
 def test_every_module_has_a_layer():
@@ -137,7 +153,8 @@ def test_import_initialises_no_backend_and_nothing_heavy():
     code = """
 import sys, otmix_jax
 from jax.extend.backend import backends
-heavy = {"sklearn", "matplotlib", "scipy.stats", "ott", "ot", "pandas"} & set(sys.modules)
+heavy = {"sklearn", "matplotlib", "scipy.stats", "ott", "ot", "pandas", "optax", "chex"}
+heavy &= set(sys.modules)
 assert not heavy, heavy
 import jax
 jax.config.update("jax_num_cpu_devices", 3)  # raises once a backend is up

@@ -14,6 +14,7 @@ mpl.use("Agg")
 
 def test_demo(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OTMIX_JAX_CACHE", "0")  # the cache of the tests stays as it is
     demo.main()
     printed = capsys.readouterr().out
     assert printed.count("CONVERGED") == 3

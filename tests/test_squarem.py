@@ -41,7 +41,7 @@ def test_a_leap_ends_a_geometric_path():
             mixture.log_weights, om.families.Gaussian(mean, mixture.components.covariance)
         )
 
-    landed, length = _leap(at(0), at(1), at(2), jnp.asarray(100.0))
+    landed, length, _ = _leap(at(0), at(1), at(2), jnp.asarray(100.0))
     np.testing.assert_allclose(length, 1 / (1 - rate), rtol=1e-12)
     np.testing.assert_allclose(landed.components.mean, limit, atol=1e-13)
     third, _ = _leap(at(0), at(1), at(2), jnp.asarray(1.0))

@@ -13,6 +13,7 @@ import optax
 import otmix_jax as om
 
 from .. import plot
+from ..core import cache
 
 K = 3
 
@@ -113,9 +114,11 @@ def _draw(fits: dict, data: om.datasets.Dataset, path: Path) -> None:
 def main() -> None:
     """Fits, prints, checks, draws."""
     jax.config.update("jax_enable_x64", True)
+    kept = cache.from_environment("1")
     data = om.datasets.old_faithful()
     print(f"otmix_jax {om.__version__}: Old Faithful, n = {len(data.x)}, K = {K}, tied covariance")
-    print(f"one k-means++ start, three solvers, on {jax.devices()[0].device_kind}\n")
+    print(f"one k-means++ start, three solvers, on {jax.devices()[0].device_kind}")
+    print(f"compiled programs are kept in: {kept or 'no folder'} ({cache.VARIABLE}=0 keeps none)\n")
     fits = _fit_all(data.x)
     _print_table(fits, len(data.x))
     _print_identities(fits["EM"][0].mixture, data.x)

@@ -27,7 +27,7 @@ from ..solvers import Limits, Solver
 from .edge import Goal
 from .lanes import Lanes, run_lanes
 from .many import STRIDE, block_size, given, stated
-from .single import SIDE_BY_SIDE, Program, best_start, first_mixture
+from .programs import SIDE_BY_SIDE, Program, best_start, first_mixture
 
 SPIKE = 0.25
 """What the ridge may cost, in units of the smallest component's mass m.

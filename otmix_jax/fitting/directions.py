@@ -15,9 +15,11 @@ import numpy as np
 
 from ..core.numerics import SLICE
 from ..core.tree import replace
-from ..families import Subspace
+from ..families import Description, Subspace
 from ..families.coordinates import power_of_two
 from ..model import Mixture, Solution
+from .edge import Goal
+from .programs import frame_of
 
 WIDEST = 512
 """Columns up to which combinations are looked for; beyond, only constants."""
@@ -261,3 +263,54 @@ def _texture(values: np.ndarray) -> float:
     """The range that distinct values would have without gaps between groups."""
     gaps = np.diff(values)
     return float(np.median(gaps) * len(gaps)) if len(gaps) else 0.0
+
+
+SAMPLE = 8192
+"""Rows that are looked at for columns that say nothing; what they suggest is checked on all."""
+
+
+def left_out(
+    rows: Any, weights: np.ndarray | None, goal: Goal, *families: Description, names: Any = None
+) -> Directions | None:
+    """The columns that say nothing, with a warning that names them; None where all say something.
+
+    None too where something was asked for that keeps covariances regular, or a family needs none.
+    """
+    if not looks(goal, *families) or rows.shape[1] < 2:
+        return None
+    sample = sample_of(rows, weights)
+    if not suspicious(sample):
+        return None
+    frame_of(rows, weights, families[0])  # what cannot be fitted at all is refused first
+    found = informative(rows, weights, sample)
+    if found is not None:
+        found.warn(names, stacklevel=4)
+    return found
+
+
+def looks(goal: Goal, *families: Description) -> bool:
+    """Whether columns that say nothing are to be looked for."""
+    given = goal.ridge is not None or getattr(goal.prior, "covariance", None) is not None
+    return not given and all("floor" in family.priors for family in families)
+
+
+def suspicious(sample: np.ndarray) -> bool:
+    """Whether a column may say nothing, so that `directions` are worth a closer look."""
+    # relative to the largest: squares of rows may leave the range of floating point
+    reach = np.abs(sample).max(axis=0)
+    sample = sample / np.where(reach > 0, reach, 1)
+    low, high = sample.min(axis=0), sample.max(axis=0)
+    ends = ((sample == low) | (sample == high)).all(axis=0)
+    flat = ends | (high - low <= 1e-5)
+    if flat.any() or sample.shape[1] > WIDEST:
+        return bool(flat.any())
+    z = (sample - sample.mean(axis=0)) / sample.std(axis=0)
+    least = np.linalg.eigvalsh(z.T @ z / len(z))[0]
+    return bool(least < 1e-4)
+
+
+def sample_of(x: Any, weights: np.ndarray | None) -> np.ndarray:
+    """Up to `SAMPLE` evenly spaced rows that are present, in float64 on the host."""
+    every = slice(None, None, -(-len(x) // SAMPLE))
+    rows = np.asarray(x[every], np.float64)
+    return rows if weights is None else rows[np.asarray(weights)[every] > 0]

@@ -53,19 +53,36 @@ class Goal:
 
 @dataclasses.dataclass(frozen=True)
 class Starts:
-    """Where fits start.
+    """Where fits start. By default `fit` and `select` race many starts of several kinds.
 
     Attributes:
-        n_init: number of starts, of which the best is kept.
-        initializer: a function like `initializers.kmeans`; None is the caller's default.
+        n_init: number of starts, each run to its end, of which the best is kept. None is a race
+            (see `fit`), and 8 in `fit_batch`, with an `initializer` or a coupling.
+        initializer: a function like `initializers.kmeans`, which is the default where there is no
+            race.
         initial: a mixture to start from, in the units of the rows, such as an earlier answer; then
             there is one start and no draw. `fit_batch` takes one with a leading axis, `select`
             one or several, which replace the first start of the candidate of their size.
     """
 
-    n_init: int = 8
+    n_init: int | None = None
     initializer: Callable[..., Mixture] | None = None
     initial: Any = None
+
+
+def check_starts(starts: Starts, goal: Goal) -> int | None:
+    """How many starts run to their end; None for a race.
+
+    Raises:
+        ValueError: for another number than an integer >= 1.
+    """
+    if starts.n_init is not None:
+        n_init = check_count(starts.n_init, "n_init")
+        return n_init if starts.initial is None else 1
+    if starts.initial is not None:
+        return 1
+    free = getattr(goal.coupling, "free", False)  # what is no coupling is refused elsewhere
+    return None if starts.initializer is None and free else 8
 
 
 def check_goal(goal: Goal, n_components: int, family: Description) -> tuple[Goal, float | None]:
@@ -353,9 +370,13 @@ def check_coupling(coupling: Any, n_components: int) -> Coupling:
 
 def check_limits(limits: Limits) -> Limits:
     """The limits with their numbers checked."""
-    tolerance = check_number(limits.tolerance, "tolerance")
-    steps = check_count(limits.max_steps, "max_steps", least=0)
-    return replace(limits, tolerance=tolerance, max_steps=steps)
+    tolerance = limits.tolerance
+    tolerance = tolerance if tolerance is None else check_number(tolerance, "tolerance")
+    steps, gap = (
+        check_count(limits.max_steps, "max_steps", least=0),
+        check_number(limits.gap, "gap"),
+    )
+    return replace(limits, tolerance=tolerance, max_steps=steps, gap=gap)
 
 
 def check_key(key: Any) -> PRNGKeyArray:
@@ -375,6 +396,17 @@ def check_key(key: Any) -> PRNGKeyArray:
     if isinstance(key, int | np.integer) and not isinstance(key, bool) and abs(key) < 2**63:
         return jax.random.key(int(key))
     raise ValueError(f"key must be an integer seed such as 0, or jax.random.key(0), not {key!r}")
+
+
+def check_generator(key: Any) -> np.random.Generator:
+    """What the host draws from, by an integer seed or a key; an integer compiles nothing.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if isinstance(key, int | np.integer) and not isinstance(key, bool) and abs(key) < 2**63:
+        return np.random.default_rng([abs(int(key)), int(key < 0)])
+    return np.random.default_rng(np.asarray(jax.random.key_data(check_key(key))))
 
 
 def check_solver(solver: Any) -> None:

@@ -29,17 +29,10 @@ from .directions import spread_batch
 from .edge import Goal, Starts
 from .given import check_leading
 from .lanes import Lanes, run_lanes
+from .programs import Program, best_start, first_mixture, guard, start_keys, with_guard
 from .progress import Progress
 from .ragged import Ragged, buckets, ladder, pad, read_batch
-from .single import (
-    ConvergenceWarning,
-    Program,
-    best_start,
-    first_mixture,
-    guard,
-    start_keys,
-    with_guard,
-)
+from .single import ConvergenceWarning
 
 STRIDE = 8  # steps between two looks of the host
 
@@ -104,7 +97,8 @@ def fit_batch(
     """
     count = edge.check_count(n_components, "n_components")
     initial, n_init = starts.initial, starts.n_init
-    n_init = 1 if initial is not None else edge.check_count(n_init, "n_init")
+    n_init = 8 if n_init is None else edge.check_count(n_init, "n_init")
+    n_init = 1 if initial is not None else n_init
     described = edge.check_family(family, covariance, initial, count)
     lanes = edge.check_count(slice_lanes, "slice_lanes")
     edge.check_solver(solver)

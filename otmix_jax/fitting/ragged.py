@@ -18,9 +18,8 @@ from ..core.status import Status
 from ..core.tree import index, is_float, is_plain
 from ..families import Description
 from ..families.coordinates import Frame
-from .directions import Directions, shared
+from .directions import Directions, looks, sample_of, shared, suspicious
 from .edge import Goal
-from .single import looks, sample_of, suspicious
 
 
 @dataclasses.dataclass(frozen=True)

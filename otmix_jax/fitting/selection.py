@@ -22,9 +22,11 @@ from ..solvers import EM, Limits, Solver
 from . import edge
 from .candidates import Fits, about_same_rows, apart, between, fit_counts, held_out
 from .choices import CRITERIA, Candidate, Choice
+from .directions import left_out
 from .edge import Goal, Starts
 from .given import check_starts, check_strengths
-from .single import FitError, Program, frame_of, guard, left_out
+from .programs import Program, frame_of, guard
+from .single import FitError
 
 COVARIANCES = ("full", "tied", "diagonal", "spherical")
 
@@ -100,7 +102,7 @@ def select(
     goal = replace(goal, prior=goal.prior and check_strengths(Prior.of(goal.prior)))
     # one entry: the histories of all lanes would be most of the memory
     limits, seed = replace(edge.check_limits(limits), history_size=1), edge.check_key(key)
-    n_init = edge.check_count(starts.n_init, "n_init")
+    n_init = 8 if starts.n_init is None else edge.check_count(starts.n_init, "n_init")
     directions = left_out(rows, weights, goal, *families, names=getattr(x, "columns", None))
     initial = starts.initial
     if directions is not None:

@@ -69,7 +69,7 @@ def _run(
     engine: Engine | None,
     history_size: int,
 ) -> Solution:
-    limits = Limits(tolerance, max_steps, history_size)
+    limits = Limits(tolerance, max_steps, history_size, gap=0.0)
     return adjoint.run(Objective.of(problem, engine), solver, initial, limits)
 
 

@@ -4,12 +4,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jaxtyping import Float, Int
 
 from ..core.numerics import all_finite, safe_divide
 from ..core.tree import select
 from ..core.typing import AnyArray
-from ..families import describe
+from ..families import Description, describe
 from ..model import Mixture, Problem
 from ..priors import Prior
 from .seeds import present_rows, start_from_plan
@@ -31,20 +32,34 @@ def from_responsibilities(
         ValueError: at trace time, where the shape is not (n, k).
     """
     problem = problem.checked()
-    x, row_weight = present_rows(problem)
     n = problem.n_rows
     if responsibilities.ndim != 2 or responsibilities.shape[0] != n:
         raise ValueError(
             f"responsibilities must have shape ({n}, n_components), not {responsibilities.shape}"
         )
+    return started(problem, responsibilities, describe(family, covariance), True)
+
+
+def started(
+    problem: Problem, responsibilities: Array, family: Description, own: Array | bool
+) -> Mixture:
+    """Means and sizes of groups of rows, and their own shapes where that is regular.
+
+    Args:
+        problem: checked.
+        responsibilities: [n, k], whose rows sum to 1; or to 0: then they are left out.
+        family: what the components are.
+        own: whether each component gets the shape of its rows, or all the pooled one.
+    """
+    x, row_weight = present_rows(problem)
     plan = row_weight[:, None] * responsibilities
     plan = safe_divide(plan, jnp.sum(plan))  # rows that no component claims are left out
-    start = start_from_plan(x, plan, describe(family, covariance))
+    start = start_from_plan(x, plan, family)
     pivot = start.components
     # on the instance that is the pivot of the statistics, or the means would be off
     statistics = pivot.statistics(x, plan)
     exact = pivot.maximize(statistics, jnp.sum(plan, axis=0), Prior.of(problem.prior))
-    return Mixture(start.log_weights, select(all_finite(exact), exact, pivot))
+    return Mixture(start.log_weights, select(all_finite(exact) & own, exact, pivot))
 
 
 def from_labels(

@@ -1,5 +1,6 @@
 """Expectation-maximisation as the note has it: block-coordinate descent on transport."""
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.flatten_util import ravel_pytree
@@ -9,7 +10,7 @@ from ..core.numerics import all_finite, normalize, safe_log
 from ..core.status import Status
 from ..core.tree import pytree, replace, select
 from ..model import Evaluation, Mixture, Objective
-from .loop import Progress, Solver, no_progress, rounding
+from .loop import Outlook, Progress, Solver, no_progress, rounding
 
 HALVINGS = 16
 """How often a step that raised the objective, or left the finite numbers, is halved at most."""
@@ -24,12 +25,14 @@ class EMState:
         progress: its value, and what the step to it won.
         g: [k] its column potentials.
         halvings: how often the step from it was halved.
+        outlook: what further steps may win.
     """
 
     current: Mixture
     progress: Progress
     g: Array
     halvings: Int[Array, ""]
+    outlook: Outlook
 
 
 @pytree
@@ -64,8 +67,9 @@ class EM(Solver):
                 "(epsilon=None, SemiRelaxed()): use the Gradient solver"
             )
         zeros = jnp.zeros_like(mixture.log_weights)
-        progress = no_progress(mixture, zeros)
-        state = EMState(mixture, progress, zeros, jnp.zeros((), jnp.int32))
+        progress = no_progress(mixture, zeros, foresees=True)
+        outlook = Outlook.none(progress.value)
+        state = EMState(mixture, progress, zeros, jnp.zeros((), jnp.int32), outlook)
         return state, (mixture, zeros), progress
 
     def update(
@@ -100,17 +104,23 @@ class EM(Solver):
         # An absent component of the start may hold anything; one that a step made may not.
         sound &= all_finite(mixture.components) | first
         decrease = _decrease(before.objective, total, state.current, mixture)
+        decrease = jnp.where(first, jnp.inf, decrease)
+        # no derivative: it only decides when to stop, and infinity over infinity has none
+        ratio = jax.lax.stop_gradient(decrease) / jax.lax.stop_gradient(before.decrease)
+        slowness = jnp.where((ratio > 0) & (ratio < 1), 1 / (1 - ratio), jnp.inf)
+        outlook, remaining = state.outlook.after(decrease, slowness)
         after = Progress(
             evaluation.value,
             total,
-            jnp.where(first, jnp.inf, decrease),
+            decrease,
             evaluation.mass,
             jnp.where(sound, before.status, int(Status.NON_FINITE)).astype(jnp.int32),
+            remaining,
         )
         # full_like keeps int32, which the carry of a while_loop must
         collapsed = jnp.full_like(before.status, int(Status.COLLAPSED))
         failed = replace(state, progress=replace(before, status=collapsed))
-        taken = EMState(mixture, after, evaluation.g, jnp.zeros_like(state.halvings))
+        taken = EMState(mixture, after, evaluation.g, jnp.zeros_like(state.halvings), outlook)
         return select(sound | first, taken, failed)
 
     def proposal(self, objective: Objective, mixture: Mixture, evaluation: Evaluation) -> Mixture:

@@ -1,10 +1,9 @@
 """The gradient path: minimise the entropic transport loss with any optax optimiser."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
@@ -14,6 +13,12 @@ from ..core.status import Status
 from ..core.tree import pytree, replace, select, static
 from ..model import Mixture, Objective
 from .loop import Progress, Solver, no_progress
+
+if TYPE_CHECKING:
+    from optax import GradientTransformation
+else:
+    # who makes a `Gradient` has imported optax; all others are spared its .1 s
+    GradientTransformation = Any
 
 
 @pytree
@@ -62,7 +67,7 @@ class Gradient(Solver):
     is the plan applied to the cost's gradient.
     """
 
-    optimizer: optax.GradientTransformation = static()
+    optimizer: GradientTransformation = static()
     question = staticmethod(_slope)
 
     def init(self, objective: Objective, mixture: Mixture) -> tuple[GradientState, tuple, Progress]:
@@ -77,6 +82,8 @@ class Gradient(Solver):
         self, objective: Objective, state: GradientState, candidate: tuple, evaluation: Slope
     ) -> tuple[GradientState, tuple, Progress]:
         """The candidate becomes current, and the optimiser says where to look next."""
+        import optax
+
         origin, coordinates = candidate
         healthy = jnp.isfinite(evaluation.objective)
         healthy &= all_finite((coordinates, evaluation.gradient))

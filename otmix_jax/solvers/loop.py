@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from ..core.numerics import kl_divergence, log_ratio
 from ..core.status import Status
-from ..core.tree import pytree, static
+from ..core.tree import pytree, replace, static
 from ..model import Mixture, Objective, RunCertificate, Solution
 
 
@@ -28,6 +28,8 @@ class Progress:
             win; the loop stops when it falls to the tolerance.
         mass: [k] the plan's sizes; None from a solver that does not need them.
         status: CONVERGED while all is well, else the `Status` that ends the run.
+        remaining: an estimate of what all further steps can win together (see `Outlook`); None
+            from a solver that has none.
     """
 
     value: Array
@@ -35,13 +37,57 @@ class Progress:
     decrease: Array
     mass: Array | None
     status: Array
+    remaining: Array | None = None
 
 
-def no_progress(mixture: Mixture, mass: Array | None) -> Progress:
-    """Before the start is evaluated: nothing failed, and anything is lower."""
+def no_progress(mixture: Mixture, mass: Array | None, foresees: bool = False) -> Progress:
+    """Before the start is evaluated: nothing failed, and anything is lower.
+
+    Args:
+        mixture: the start.
+        mass: zeros, or None.
+        foresees: whether the solver estimates what remains.
+    """
     far = jnp.full_like(mixture.log_weights[0], jnp.inf)
     # int32: a Python int becomes int64 where 64 bits are on, and a carry must keep its type
-    return Progress(far, far, far, mass, jnp.zeros((), jnp.int32))
+    status = jnp.zeros((), jnp.int32)
+    return Progress(far, far, far, mass, status, far if foresees else None)
+
+
+@pytree
+class Outlook:
+    """What steps that converge linearly may still win, from what the last ones won.
+
+    Where each step shrinks the error by a factor r, all further ones together win no more than
+    1 / (1 - r) times what the last one won: `slowness`. A single estimate is fooled by a leap, or
+    by the turn of a valley, so the largest of late counts, and what remains is the larger of two
+    estimates in a row.
+
+    Attributes:
+        slowness: the largest 1 / (1 - r) of late; each step forgets half of it.
+        left: the last estimate.
+    """
+
+    slowness: Array
+    left: Array
+
+    @classmethod
+    def none(cls, like: Array) -> "Outlook":
+        """Before anything is known."""
+        return cls(jnp.ones_like(like), jnp.full_like(like, jnp.inf))
+
+    def after(self, won: Array, slowness: Array) -> tuple["Outlook", Array]:
+        """The outlook after a step, and what remains."""
+        won, slowness = jax.lax.stop_gradient((won, slowness))
+        # bounded: NaN and infinity would never be forgotten
+        slowness = jnp.clip(jnp.nan_to_num(slowness, nan=SLOWEST), 1, SLOWEST)
+        slowness = jnp.maximum(slowness, 0.5 * self.slowness)
+        left = jnp.abs(won) * slowness
+        return Outlook(slowness, left), jnp.maximum(left, self.left)
+
+
+SLOWEST = 1e6
+"""The slowness of a step that won more than the one before it."""
 
 
 def ending(mixture: Mixture) -> Array:
@@ -88,15 +134,19 @@ class Limits:
     """When to stop.
 
     Attributes:
-        tolerance: stop once a step wins no more of the objective than this, in nats per row; may
-            be traced.
+        tolerance: the expert's number: stop once a step wins no more of the objective than this,
+            in nats per row; may be traced. None: by `gap`.
         max_steps: steps at most; may be traced.
         history_size: static capacity of `Solution.history`.
+        gap: without a tolerance, stop once all further steps together are estimated to win no
+            more than this of the total log-likelihood, in nats, whatever the number of rows; may
+            be traced. Solvers without such an estimate stop at a tolerance of 1e-8.
     """
 
-    tolerance: Array | float = 1e-8
+    tolerance: Array | float | None = None
     max_steps: Array | int = 2000
     history_size: int = static(default=2001)
+    gap: Array | float = 1e-3
 
 
 @pytree
@@ -113,6 +163,7 @@ class Carry:
     decrease_before: Array
     lowest: Array
     idle: Int[Array, ""]
+    n_rows: Array
 
 
 IDLE = 64
@@ -120,16 +171,25 @@ IDLE = 64
 is the lowest yet: then it is noise."""
 
 
-def _stopping(limits: Limits, decrease: Array) -> tuple[Array, Array]:
+def _stopping(limits: Limits, progress: Progress, n_rows: Array) -> tuple[Array, Array]:
     """Whether to stop, and as what. NaN stops, and is never called converged.
 
     The floor is the square of a step of a few units in the last place: below it there is nothing
     left to win, only rounding, and a tolerance of 0 would run forever.
     """
+    decrease, tolerance = progress.decrease, limits.tolerance
     floor = 0.5 * (32 * jnp.finfo(decrease.dtype).eps) ** 2
-    converged = (jnp.abs(decrease) <= limits.tolerance) & (limits.tolerance >= floor)
+    near = jnp.asarray(False)
+    if tolerance is None:
+        # known when compiling
+        foreseen = progress.remaining is not None
+        tolerance = floor if foreseen else 1e-8
+        near = progress.remaining * n_rows <= limits.gap if foreseen else near
+        # rounding may make a step a rise, which is no reason to go on
+        tolerance = jnp.maximum(tolerance, limits.gap / n_rows * (decrease < 0))
+    converged = near | ((jnp.abs(decrease) <= tolerance) & (tolerance >= floor))
     # not `decrease <= ...`, which NaN would pass by
-    stop = ~(decrease > jnp.maximum(limits.tolerance, floor))
+    stop = near | ~(decrease > jnp.maximum(tolerance, floor))
     return stop, jnp.where(converged, int(Status.CONVERGED), int(Status.STALLED))
 
 
@@ -154,6 +214,8 @@ def start(objective: Objective, solver: Solver, mixture: Mixture, limits: Limits
         progress.decrease,
         progress.decrease,
         jnp.asarray(0, jnp.int32),
+        # Kish: equal weights count as so many rows, whatever their unit, and absent rows as none
+        1 / jnp.sum(objective.rows.weight**2),
     )
 
 
@@ -166,7 +228,7 @@ def advance(objective: Objective, solver: Solver, limits: Limits, carry: Carry) 
     evaluation = solver.question(objective, *carry.candidate)
     state, candidate, progress = solver.update(objective, carry.state, carry.candidate, evaluation)
     healthy = progress.status == int(Status.CONVERGED)
-    stop, how = _stopping(limits, progress.decrease)
+    stop, how = _stopping(limits, progress, carry.n_rows)
     won = jnp.abs(carry.progress.objective - progress.objective)
     hidden = won <= rounding(progress.objective)
     idle = jnp.where(hidden & ~(progress.decrease < carry.lowest), carry.idle + 1, 0)
@@ -186,6 +248,7 @@ def advance(objective: Objective, solver: Solver, limits: Limits, carry: Carry) 
         carry.progress.decrease,
         jnp.fmin(carry.lowest, progress.decrease),
         idle,
+        carry.n_rows,
     )
 
 
@@ -199,8 +262,17 @@ def running(limits: Limits, carry: Carry) -> Array:
     return ~carry.done & (carry.n_steps < limits.max_steps)
 
 
-def finish(objective: Objective, solver: Solver, carry: Carry) -> Solution:
-    """The solution; what the solver says of its answer outranks the way the loop ended."""
+def finish(
+    objective: Objective, solver: Solver, carry: Carry, meant: Array | bool = True
+) -> Solution:
+    """The solution; what the solver says of its answer outranks the way the loop ended.
+
+    Args:
+        objective: what was minimised.
+        solver: how.
+        carry: the last one.
+        meant: [k] which components are to be there; others are absent on purpose.
+    """
     mixture, progress = solver.mixture(carry.state), carry.progress
     # known when compiling: otherwise one more pass over the rows
     if objective.is_likelihood and progress.mass is not None:
@@ -208,10 +280,10 @@ def finish(objective: Objective, solver: Solver, carry: Carry) -> Solution:
     else:
         free = objective.likelihood().evaluate(mixture)
         likelihood, mass = free.value, free.mass
-    # Kish: equal weights count as so many rows, whatever their unit, and absent rows as none
-    n_rows = 1 / jnp.sum(objective.rows.weight**2)
-    spurious = mixture.components.spurious(objective.prior, mixture.weights, n_rows)
-    status = jnp.maximum(carry.status, solver.ending(mixture))
+    spurious = mixture.components.spurious(objective.prior, mixture.weights, carry.n_rows)
+    # components that are absent on purpose are full as far as the ending is concerned
+    whole = jnp.where(meant, mixture.log_weights, 0)
+    status = jnp.maximum(carry.status, solver.ending(replace(mixture, log_weights=whole)))
     fallen = jnp.any(spurious) & (status <= int(Status.STALLED))
     return Solution(
         mixture,
@@ -242,12 +314,18 @@ def _certificate(
     )
 
 
-def run(objective: Objective, solver: Solver, mixture: Mixture, limits: Limits) -> Solution:
-    """`lax.while_loop`: stops by itself, has no reverse mode."""
+def run(
+    objective: Objective,
+    solver: Solver,
+    mixture: Mixture,
+    limits: Limits,
+    meant: Array | bool = True,
+) -> Solution:
+    """`lax.while_loop`: stops by itself, has no reverse mode. See `finish` for `meant`."""
     carry = start(objective, solver, mixture, limits)
     step = functools.partial(advance, objective, solver, limits)
     carry = jax.lax.while_loop(functools.partial(running, limits), step, carry)
-    return finish(objective, solver, carry)
+    return finish(objective, solver, carry, meant)
 
 
 def run_scanned(

@@ -13,7 +13,7 @@ from ..core.status import Status
 from ..core.tree import pytree, replace, select
 from ..model import Mixture, Objective
 from .em import EM, EMState
-from .loop import Progress, Solver
+from .loop import Outlook, Progress, Solver
 
 STRETCH = 4
 """By how much leaps may grow when one of full length served, and shrink when one did not."""
@@ -29,6 +29,7 @@ class SquaremState:
         leaping: whether the candidate is a leap.
         length: the leap's length.
         longest: the length that a leap may have, adapted to what lowered the objective.
+        outlook: what further steps may win.
     """
 
     em: EMState
@@ -36,6 +37,7 @@ class SquaremState:
     leaping: Bool[Array, ""]
     length: Float[Array, ""]
     longest: Float[Array, ""]
+    outlook: Outlook
 
 
 @pytree
@@ -61,7 +63,7 @@ class Squarem(Solver):
         em, candidate, progress = self.inner.init(objective, mixture)
         one = jnp.ones_like(mixture.log_weights[0])
         return (
-            SquaremState(em, mixture, jnp.asarray(False), one, STRETCH * one),
+            SquaremState(em, mixture, jnp.asarray(False), one, STRETCH * one, Outlook.none(one)),
             candidate,
             progress,
         )
@@ -77,7 +79,8 @@ class Squarem(Solver):
             leaped = self.inner.accept(objective, state.em, candidate[0], evaluation)
             here = self.inner.proposal(objective, candidate[0], evaluation)
         # A leap's account: its values, and what the step of EM before it won.
-        won = replace(leaped.progress, decrease=state.em.progress.decrease)
+        before = state.em.progress
+        won = replace(leaped.progress, decrease=before.decrease, remaining=before.remaining)
         landed = replace(leaped, progress=won)
         lower = landed.progress.objective <= state.em.progress.objective
         lower &= landed.progress.status == int(Status.CONVERGED)
@@ -86,10 +89,15 @@ class Squarem(Solver):
         longest = jnp.where(state.length < state.longest, state.longest, STRETCH * state.length)
         longest = jnp.where(lower, longest, jnp.fmax(state.length / STRETCH, 1))  # 1 for NaN
         longest = jnp.where(state.leaping, longest, state.longest)
-        leap, length = _leap(state.em.current, em.current, next_, longest)
+        leap, length, slowness = _leap(state.em.current, em.current, next_, longest)
+        # leaps hide by what factor the steps shrink; their own path shows it
+        outlook, remaining = state.outlook.after(em.progress.decrease, slowness)
+        outlook = select(state.leaping, state.outlook, outlook)
+        remaining = jnp.where(state.leaping, em.progress.remaining, remaining)
+        em = replace(em, progress=replace(em.progress, remaining=remaining))
         # inf before the start is evaluated: a leap needs two steps behind it
         due = ~state.leaping & jnp.isfinite(state.em.progress.objective)
-        new = SquaremState(em, next_, due, length, longest)
+        new = SquaremState(em, next_, due, length, longest, outlook)
         return new, (select(due, leap, next_), em.g), em.progress
 
     def mixture(self, state: SquaremState) -> Mixture:
@@ -97,15 +105,19 @@ class Squarem(Solver):
         return state.em.current
 
 
-def _leap(first: Mixture, second: Mixture, third: Mixture, longest: Array) -> tuple[Mixture, Array]:
+def _leap(
+    first: Mixture, second: Mixture, third: Mixture, longest: Array
+) -> tuple[Mixture, Array, Array]:
     """Where the path leads: first + 2 a r + a^2 v, a = |r| / |v|, in coordinates about `second`.
 
     r is the step from first to second, v the step after it less r. A length of 1 is `third`.
+    Returns the place, the length that was taken, and a: 1 / (1 - r) of the slowest direction.
     """
     back, unravel = ravel_pytree(first.unconstrained(second))
     on = ravel_pytree(third.unconstrained(second))[0]
     r, v = -back, on + back
     ratio = safe_divide(jnp.sum(r**2), jnp.sum(v**2))
     # no derivative: that of the root is infinite where the path stands still
-    length = jnp.clip(jnp.sqrt(jax.lax.stop_gradient(ratio)), 1, longest)
-    return second.constrain(unravel(back + 2 * length * r + length**2 * v)), length
+    slowness = jnp.sqrt(jax.lax.stop_gradient(ratio))
+    length = jnp.clip(slowness, 1, longest)
+    return second.constrain(unravel(back + 2 * length * r + length**2 * v)), length, slowness

@@ -1,0 +1,54 @@
+"""How much the compiler is to think: little where a program runs for less time than that takes."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+
+@functools.cache
+def _options(level: int) -> dict[str, Any] | None:
+    """On a CPU, level 1 halves the time to compile, and few hundred rows run as fast; level 0
+    halves it once more, for what runs a few times.
+    """
+    if jax.default_backend() != "cpu":
+        return None
+    options = {"xla_backend_optimization_level": level, "xla_cpu_use_fusion_emitters": False}
+    try:
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except Exception:  # names of options are the compiler's own, and may go
+        return None
+    return options
+
+
+class Quick:
+    """A function with one program that compiles fast, and one that runs fast.
+
+    Args:
+        function: what is jitted.
+        level: how much the compiler does for the quick one, 0 or 1.
+        **options: of `jax.jit`.
+    """
+
+    def __init__(self, function: Callable[..., Any], level: int = 1, **options: Any):
+        self._function, self._level, self._options = function, level, options
+
+    @functools.cached_property
+    def fast(self) -> Any:
+        """Compiled as JAX does by default."""
+        return jax.jit(self._function, **self._options)
+
+    @functools.cached_property
+    def quick(self) -> Any:
+        """Compiled fast, for small work."""
+        options = _options(self._level)
+        # the default's cache of traces and programs is shared where there is no difference
+        if options is None:
+            return self.fast
+        return jax.jit(self._function, compiler_options=options, **self._options)
+
+    def __call__(self, quick: bool, *args: Any, **kwargs: Any) -> Any:
+        """The value, by one program or the other."""
+        return (self.quick if quick else self.fast)(*args, **kwargs)

@@ -1,0 +1,185 @@
+"""What a race runs on: the programs of one problem, for any number of components up to one.
+
+Mixtures hold K_max components, of which the first `counts` are meant; the others have log-weight
+-inf: they are absent, exactly. Whatever the numbers of rows (up to a bucket), components and lanes,
+the programs are the same.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.tree_util import Partial
+from jaxtyping import Float, PyTree
+
+from ..core.compiling import Quick
+from ..core.tree import index, replace
+from ..engine import Dense, Engine, Entrywise, Guarded, Linear, Reference, choose
+from ..families import Description
+from ..initializers.assigned import started
+from ..model import Mixture, Objective, Problem, Solution
+from ..solvers import Limits, Solver
+from ..solvers.loop import run
+
+LANES = 16
+"""Starts that a program runs one after another, at most."""
+STEP = 1.12
+"""From each bucket to the next: so many absent rows at most."""
+MOST = 100_000
+"""Rows from which on a fit takes longer than its compilation, and none are added."""
+WORK = 2**24
+"""Rows x components x columns from which on a program is worth the compiler's time."""
+
+
+def bucket(n: int) -> int:
+    """The next of 16, 24, ... rows, in multiples of 8; from 64 on at most an eighth is added."""
+    if n > MOST:
+        return n
+    size = 16.0
+    while 8 * int(size / 8) < n:
+        size *= STEP
+    return 8 * int(size / 8)
+
+
+def rung(n_components: int) -> int:
+    """The next square from 4 on: how many components a small program holds."""
+    return max(2, int(np.ceil(np.sqrt(n_components)))) ** 2
+
+
+def padded(rows: PyTree, weights: np.ndarray | None) -> tuple[PyTree, np.ndarray | None]:
+    """Rows of the host up to their bucket, those that are added of weight 0."""
+    n = len(jax.tree.leaves(rows)[0])
+    extra = bucket(n) - n
+    if n > MOST:
+        return rows, weights
+    weights = np.ones(n) if weights is None else weights
+    # copies of a row: any other might be off a family's support
+    rows = jax.tree.map(lambda leaf: np.concatenate([leaf, np.repeat(leaf[:1], extra, 0)]), rows)
+    return rows, np.concatenate([weights, np.zeros(extra)])
+
+
+def compact(components: Any, n: int, dtype: Any) -> Engine:
+    """The engine whose program compiles soonest among those that are safe."""
+    chosen = choose(components, n, dtype)
+    if chosen.kernel is not Entrywise:
+        return chosen
+    form: Any = jax.eval_shape(lambda c: c.linear_form(), components)
+    return replace(
+        chosen, kernel=Reference if form is None else Guarded if form.guarded else Linear
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """One problem, as lanes run on it.
+
+    Attributes:
+        family: what the components are.
+        problem: checked; its rows in a frame, or read in one.
+        n_components: K_max.
+        solver: how each lane is fitted.
+        limits: of the answer.
+        engine: how a pass over the rows is made; None chooses.
+    """
+
+    family: Description
+    problem: Problem
+    n_components: int
+    solver: Solver
+    limits: Limits
+    engine: Engine | None
+
+    @property
+    def quick(self) -> bool:
+        """Whether compiling takes longer than what is compiled."""
+        columns = sum(np.size(leaf[0]) for leaf in jax.tree.leaves(self.problem.x))
+        return self.problem.n_rows * self.n_components * columns < WORK
+
+    def draw(self, plans: Float[np.ndarray, "s n k"], own: np.ndarray) -> Mixture:
+        """Mixtures [s] from plans, in the shapes of their own groups or in the pooled one."""
+        parts = [
+            jax.device_get(_draw(True, self.family, self.problem, *part))
+            for part in _chunks((plans, own), len(plans), CHUNK)
+        ]
+        return _joined(parts, len(plans))
+
+    def run(self, starts: Mixture, counts: np.ndarray, limits: Limits) -> Solution:
+        """Every start to its end, on the host: leading axis [s]."""
+        total = len(counts)
+        parts = []
+        for number, part in enumerate(_chunks((starts, counts), total, LANES)):
+            meant = min(LANES, total - number * LANES)
+            found = _run(self.quick, self.problem, *part, meant, self.solver, limits, self.engine)
+            parts.append(jax.device_get(found))
+        return _joined(parts, total)
+
+    def costs(self, mixture: Mixture) -> Float[np.ndarray, "n k"]:
+        """-log p(x_i | theta_j) of one mixture."""
+        return np.asarray(_costs(True, self.problem, mixture))
+
+
+CHUNK = 8
+
+
+def _chunks(tree: PyTree, total: int, size: int) -> Iterator[PyTree]:
+    """Parts of `size` entries of the leading axis, the last filled up with its last entry."""
+    for first in range(0, total, size):
+        which = np.minimum(np.arange(first, first + size), total - 1)
+        yield jax.tree.map(lambda leaf, which=which: np.asarray(leaf)[which], tree)
+
+
+def _joined(parts: list[PyTree], total: int) -> PyTree:
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:total], *parts)
+
+
+def _drawn(family: Description, problem: Problem, plans: Array, own: Array) -> Mixture:
+    def one(each: tuple[Array, Array]) -> Mixture:
+        return started(problem, each[0], family, each[1])
+
+    return jax.lax.map(one, (plans, own))
+
+
+def _each(
+    problem: Problem,
+    starts: Mixture,
+    counts: Array,
+    n_lanes: Array | int,
+    solver: Solver,
+    limits: Limits,
+    engine: Engine | None,
+) -> Solution:
+    """One after the other, each to its own end: none waits for the longest."""
+    engine = engine or compact(index(starts.components, 0), problem.n_rows, problem.dtype)
+    objective = Objective.of(problem, engine)
+
+    def one(lane: Array) -> Solution:
+        mixture = index(starts, lane)
+        meant = jnp.arange(mixture.log_weights.shape[0]) < counts[lane]
+        return run(objective, solver, mixture, limits, meant)
+
+    shapes = jax.eval_shape(one, jnp.zeros((), jnp.int32))
+    size = counts.shape[0]
+    out = jax.tree.map(lambda s: jnp.zeros((size, *s.shape), s.dtype), shapes)
+
+    def body(lane: Array, out: Solution) -> Solution:
+        return jax.tree.map(lambda whole, part: whole.at[lane].set(part), out, one(lane))
+
+    return jax.lax.fori_loop(0, n_lanes, body, out)
+
+
+def _cost_matrix(problem: Problem, mixture: Mixture) -> Array:
+    def tile(cost: Any, x: PyTree, weight: Array) -> Array:
+        del weight
+        return cost(x)
+
+    rows = problem.rows()
+    return Dense().map(Partial(tile, mixture.components.prepared_cost()), rows)
+
+
+_draw = Quick(_drawn, level=0, static_argnums=0)
+_run = Quick(_each)
+_costs = Quick(_cost_matrix, level=0)
