@@ -7,7 +7,6 @@ from typing import Any
 import jax
 
 
-
 @functools.cache
 def _options(level: int) -> dict[str, Any] | None:
     """On a CPU, level 1 halves the time to compile, and few hundred rows run as fast; level 0

@@ -281,7 +281,7 @@ class Elliptical(Family):
         places that those span.
         """
         d = self.n_features
-        spanned = self._layout.SPANNED or d
+        spanned = self.covariance.spanned(d)
         excess = n_rows * weights - spanned
         # the volume of the ellipsoid of the same covariance, over that of the standard density
         ball = 0.5 * d * math.log(math.pi * (d + 2)) - math.lgamma(0.5 * d + 1)

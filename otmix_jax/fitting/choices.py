@@ -60,6 +60,45 @@ class Candidate:
         return self.status.healthy
 
 
+def candidate(
+    family: Description,
+    solution: Solution,
+    total: float,
+    overlap: float,
+    held: float,
+    seconds: float,
+    start_values: Any,
+) -> Candidate:
+    """A candidate with its criteria.
+
+    Args:
+        family: what the components are.
+        solution: the fit.
+        total: of the weights: the n of the criteria.
+        overlap: mean log max_j P(j | x_i).
+        held: mean negative log-likelihood of held-out rows, or NaN.
+        seconds: see `Candidate`.
+        start_values: see `Candidate`.
+    """
+    likelihood = -total * float(solution.negative_log_likelihood)
+    parameters = solution.n_parameters
+    bic = float(-2 * likelihood + parameters * math.log(total))
+    return Candidate(
+        family,
+        solution.mixture.n_components,
+        likelihood,
+        parameters,
+        -2 * likelihood + 2 * parameters,
+        bic,
+        float(bic - 2 * total * overlap),
+        float(held),
+        Status(int(solution.status)),
+        float(seconds),
+        tuple(start_values),
+        solution,
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Choice:
     """Candidates, and the criterion that decides between them.

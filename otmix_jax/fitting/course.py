@@ -6,7 +6,7 @@ the programs are the same.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -18,15 +18,26 @@ from jaxtyping import Float, PyTree
 
 from ..core.compiling import Quick
 from ..core.tree import index, replace
-from ..engine import Dense, Engine, Entrywise, Guarded, Linear, Reference, choose
+from ..engine import (
+    Columns,
+    Dense,
+    Engine,
+    Entrywise,
+    Guarded,
+    Kernel,
+    Linear,
+    Reference,
+    choose,
+)
 from ..families import Description
+from ..families.covariance import Covariance
 from ..initializers.assigned import started
 from ..model import Mixture, Objective, Problem, Solution
 from ..solvers import Limits, Solver
 from ..solvers.loop import run
 
-LANES = 16
-"""Starts that a program runs one after another, at most."""
+LANES, CHUNK = 64, 32
+"""Starts that a program runs, or draws, one after another, at most."""
 STEP = 1.12
 """From each bucket to the next: so many absent rows at most."""
 MOST = 100_000
@@ -84,6 +95,7 @@ class Course:
         solver: how each lane is fitted.
         limits: of the answer.
         engine: how a pass over the rows is made; None chooses.
+        kind: the structure of `Projected` covariances.
     """
 
     family: Description
@@ -92,6 +104,7 @@ class Course:
     solver: Solver
     limits: Limits
     engine: Engine | None
+    kind: type[Covariance] | None = None
 
     @property
     def quick(self) -> bool:
@@ -101,16 +114,23 @@ class Course:
 
     def draw(self, plans: Float[np.ndarray, "s n k"], own: np.ndarray) -> Mixture:
         """Mixtures [s] from plans, in the shapes of their own groups or in the pooled one."""
-        parts = [
-            jax.device_get(_draw(True, self.family, self.problem, *part))
-            for part in _chunks((plans, own), len(plans), CHUNK)
-        ]
-        return _joined(parts, len(plans))
+        total, parts = len(plans), []
+        for number, part in enumerate(_chunks((plans, own), total, CHUNK)):
+            meant = min(CHUNK, total - number * CHUNK)
+            parts.append(jax.device_get(_draw(True, self.family, self.problem, *part, meant)))
+        return self._held(_joined(parts, total))
+
+    def _held(self, mixtures: Mixture) -> Mixture:
+        """Drawn with free covariances, held to the structure from the first step on."""
+        if self.kind is None:
+            return mixtures
+        components = mixtures.components
+        covariance = components.covariance.of_kind(self.kind)
+        return replace(mixtures, components=replace(components, covariance=covariance))
 
     def run(self, starts: Mixture, counts: np.ndarray, limits: Limits) -> Solution:
         """Every start to its end, on the host: leading axis [s]."""
-        total = len(counts)
-        parts = []
+        total, parts = len(counts), []
         for number, part in enumerate(_chunks((starts, counts), total, LANES)):
             meant = min(LANES, total - number * LANES)
             found = _run(self.quick, self.problem, *part, meant, self.solver, limits, self.engine)
@@ -121,8 +141,13 @@ class Course:
         """-log p(x_i | theta_j) of one mixture."""
         return np.asarray(_costs(True, self.problem, mixture))
 
+    def overlap(self, mixture: Mixture) -> float:
+        """sum_i a_i log max_j P(j | x_i): 0 where no row lies between components."""
+        return float(_overlap(self.quick, self.problem, mixture))
 
-CHUNK = 8
+    def value(self, mixture: Mixture) -> float:
+        """The mean negative log-likelihood."""
+        return float(_value(self.quick, self.problem, mixture))
 
 
 def _chunks(tree: PyTree, total: int, size: int) -> Iterator[PyTree]:
@@ -136,11 +161,24 @@ def _joined(parts: list[PyTree], total: int) -> PyTree:
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:total], *parts)
 
 
-def _drawn(family: Description, problem: Problem, plans: Array, own: Array) -> Mixture:
-    def one(each: tuple[Array, Array]) -> Mixture:
-        return started(problem, each[0], family, each[1])
+def _in_turn(one: Callable[[Array], Any], n_lanes: Array | int, size: int) -> Any:
+    """`one(lane)` of the first lanes, one after the other; zeros for the others."""
+    shapes = jax.eval_shape(one, jnp.zeros((), jnp.int32))
+    out = jax.tree.map(lambda s: jnp.zeros((size, *s.shape), s.dtype), shapes)
 
-    return jax.lax.map(one, (plans, own))
+    def body(lane: Array, out: Any) -> Any:
+        return jax.tree.map(lambda whole, part: whole.at[lane].set(part), out, one(lane))
+
+    return jax.lax.fori_loop(0, n_lanes, body, out)
+
+
+def _drawn(
+    family: Description, problem: Problem, plans: Array, own: Array, n_lanes: Array | int
+) -> Mixture:
+    def one(lane: Array) -> Mixture:
+        return started(problem, plans[lane], family, own[lane])
+
+    return _in_turn(one, n_lanes, len(own))
 
 
 def _each(
@@ -161,14 +199,7 @@ def _each(
         meant = jnp.arange(mixture.log_weights.shape[0]) < counts[lane]
         return run(objective, solver, mixture, limits, meant)
 
-    shapes = jax.eval_shape(one, jnp.zeros((), jnp.int32))
-    size = counts.shape[0]
-    out = jax.tree.map(lambda s: jnp.zeros((size, *s.shape), s.dtype), shapes)
-
-    def body(lane: Array, out: Solution) -> Solution:
-        return jax.tree.map(lambda whole, part: whole.at[lane].set(part), out, one(lane))
-
-    return jax.lax.fori_loop(0, n_lanes, body, out)
+    return _in_turn(one, n_lanes, len(counts))
 
 
 def _cost_matrix(problem: Problem, mixture: Mixture) -> Array:
@@ -180,6 +211,22 @@ def _cost_matrix(problem: Problem, mixture: Mixture) -> Array:
     return Dense().map(Partial(tile, mixture.components.prepared_cost()), rows)
 
 
+def _between(problem: Problem, mixture: Mixture) -> Array:
+    engine = choose(mixture.components, problem.n_rows, problem.dtype)
+    kernel = engine.kernel.of(Columns(mixture.log_weights), mixture.components)
+
+    def tile(kernel: Kernel, x: PyTree, weight: Array) -> Array:
+        return jnp.sum(weight * jnp.log(jnp.max(kernel.rows(x)[1], axis=1)))
+
+    return engine.execution.reduce(Partial(tile, kernel), problem.rows())
+
+
+def _mean_cost(problem: Problem, mixture: Mixture) -> Array:
+    return Objective.of(problem).likelihood().value(mixture)
+
+
 _draw = Quick(_drawn, level=0, static_argnums=0)
 _run = Quick(_each)
 _costs = Quick(_cost_matrix, level=0)
+_overlap = Quick(_between, level=0)
+_value = Quick(_mean_cost, level=0)

@@ -2,28 +2,23 @@
 
 A start is a plan of rows. Few steps of each tell most of the losers from the winners (Biernacki,
 Celeux and Govaert, 2003); those that are left run on; and components of the best are merged and
-split as long as that helps (Ueda et al., 2000).
+split as long as that helps (Ueda et al., 2000). Several numbers of components race at once, and
+lend one another their answers, with one component more or less.
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Float
 
-from ..core.compiling import Quick
 from ..core.status import Status
-from ..core.tree import cast, index, replace
-from ..engine import Engine
-from ..families.coordinates import Frame
+from ..core.tree import index, replace
 from ..initializers.portfolio import portfolio
-from ..initializers.surgery import exchanged, responsibilities
-from ..model import Mixture, Problem, Solution
-from ..solvers import Limits, Solver
-from .course import Course, padded, rung
-from .edge import Goal
-from .programs import Program, framed, with_guard
+from ..initializers.surgery import exchanged, grown, responsibilities, shrunk
+from ..model import Mixture, Solution
+from .course import Course
 
 SHARE = 0.02
 """Of each start's plan that is spread over all components: no group is so small that it is flat."""
@@ -35,7 +30,7 @@ ROUGH = 0.05
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """How much is tried.
+    """How much is tried for each number of components.
 
     Attributes:
         starts: how many are drawn.
@@ -44,7 +39,8 @@ class Policy:
         draws: how often, at most.
         rounds: how often components are exchanged, as long as that helps.
         moves: how many exchanges are tried in a round.
-        finish: distinct answers that run to the very end.
+        passes: how often numbers of components lend one another their answers.
+        finish: answers that run to the very end at a time.
     """
 
     starts: int = 64
@@ -53,185 +49,199 @@ class Policy:
     draws: int = 3
     rounds: int = 4
     moves: int = 16
+    passes: int = 0
     finish: int = 2
 
 
-def first(solutions: Solution, count: int, n_rows: float) -> np.ndarray:
-    """Places of the best, distinct ones first: healthy, then low."""
-    grade = np.maximum(solutions.status, int(Status.STALLED))
-    objective = np.nan_to_num(solutions.objective, nan=np.inf)
-    order = np.lexsort((objective, grade))
-    kept: list[int] = []
-    for place in order:
-        apart = (abs(objective[place] - objective[other]) * n_rows > SAME for other in kept)
-        if all(apart):
-            kept.append(int(place))
-    rest = [int(place) for place in order if place not in kept]
-    return np.array((kept + rest)[:count])
+OF_MANY = Policy(starts=12, heats=((8, 4),), hits=1, draws=1, rounds=0, passes=2)
+"""Where many numbers of components race: each has its neighbours' answers for starts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """A plan of rows [n, k], and whether each component starts from the shape of its own rows."""
+
+    plan: np.ndarray
+    own: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """Solutions [s] of K_max components, and how many of those are meant [s]."""
+
+    solutions: Solution
+    counts: np.ndarray
+
+    def take(self, which: np.ndarray | list) -> "Pool":
+        """Some of them."""
+        which = np.asarray(which, int)
+        return Pool(index(self.solutions, which), self.counts[which])
+
+    def join(self, other: "Pool") -> "Pool":
+        """Both."""
+        pairs = self.solutions, other.solutions
+        joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *pairs)
+        return Pool(joined, np.concatenate([self.counts, other.counts]))
 
 
 class Race:
-    """The starts of one number of components on one course."""
+    """All starts on one course."""
 
     def __init__(
         self,
         course: Course,
         z: Float[np.ndarray, "n e"],
         weight: Float[np.ndarray, " n"],
-        n_components: int,
         rng: np.random.Generator,
         policy: Policy,
     ):
-        self.course, self.z, self.weight = course, z, weight
-        self.count, self.rng, self.policy = n_components, rng, policy
+        self.course, self.z, self.weight, self.rng, self.policy = course, z, weight, rng, policy
         self.n_rows = float(weight.sum() ** 2 / (weight**2).sum())
 
-    def drawn(self) -> tuple[np.ndarray, np.ndarray]:
-        """Plans of the portfolio, and which start from their own shapes."""
-        present = self.weight > 0
-        labels, own = portfolio(
-            self.z[present], self.weight[present], self.count, self.policy.starts, self.rng
-        )
-        plans = np.zeros((len(labels), len(self.z), self.count))
-        plans[:, present] = labels[..., None] == np.arange(self.count)
-        return plans, own
+    def first(self, pool: Pool, most: int) -> list[int]:
+        """Places of the best of each number of components: healthy first, then low, then apart."""
+        grade = np.maximum(pool.solutions.status, int(Status.STALLED))
+        objective = np.nan_to_num(pool.solutions.objective, nan=np.inf, posinf=np.inf)
+        order = np.lexsort((objective, grade))
+        kept: list[int] = []
+        for count in np.unique(pool.counts):
+            mine = [place for place in order if pool.counts[place] == count]
+            apart: list[int] = []
+            for place in mine:
+                gaps = (objective[place] - objective[apart]) * self.n_rows
+                if (np.abs(gaps) > SAME).all():
+                    apart.append(place)
+            kept += (apart + [place for place in mine if place not in apart])[:most]
+        return kept
 
-    def mixtures(self, plans: np.ndarray, own: np.ndarray) -> Mixture:
-        """Mixtures of K_max components from plans of fewer."""
-        spread = (1 - SHARE) * plans + SHARE / self.count
-        absent = self.course.n_components - self.count
-        return self.course.draw(np.pad(spread, ((0, 0), (0, 0), (0, absent))), own)
+    def drawn(self, count: int) -> list[Start]:
+        """Starts of the portfolio."""
+        present, starts = self.weight > 0, self.policy.starts if count > 1 else 1
+        z, weight = self.z[present], self.weight[present]
+        labels, own = portfolio(z, weight, count, starts, self.rng)
+        plans = np.zeros((starts, len(self.z), count))
+        plans[:, present] = labels[..., None] == np.arange(count)
+        return [Start(*one) for one in zip(plans, own, strict=True)]
 
-    def go(self, starts: Mixture, steps: int, gap: float) -> Solution:
+    def go(self, mixtures: Mixture, counts: np.ndarray, steps: int, gap: float) -> Pool:
         """Runs of at most so many steps."""
         limits = self.course.limits
-        steps = min(steps, int(limits.max_steps))
-        if limits.tolerance is None:
-            limits = replace(limits, gap=max(gap, float(limits.gap)) if gap else 0.0)
-        counts = np.full(len(starts.log_weights), self.count)
-        return self.course.run(starts, counts, replace(limits, max_steps=steps))
+        limits = replace(limits, max_steps=min(steps, int(limits.max_steps)), gap=gap)
+        return Pool(self.course.run(mixtures, counts, limits), counts)
 
-    def heat(self, plans: np.ndarray, own: np.ndarray, keep: int) -> Solution:
-        """Short runs from plans; the best of them to the end of the race."""
-        mixtures = self.mixtures(plans, own)
-        for steps, most in self.policy.heats:
-            short = self.go(mixtures, steps, 0.0)
-            mixtures = index(short, first(short, min(most, keep), self.n_rows)).mixture
-        return self.go(mixtures, int(self.course.limits.max_steps), ROUGH)
+    def heat(self, starts: Sequence[Start], most: int) -> Pool:
+        """Short runs of which the best go on; at most so many of each number to the end."""
+        counts = np.array([start.plan.shape[1] for start in starts])
+        width, n = self.course.n_components, len(self.z)
+        plans = np.zeros((len(starts), n, width))
+        for plan, start in zip(plans, starts, strict=True):
+            count = start.plan.shape[1]
+            plan[:, :count] = (1 - SHARE) * start.plan + SHARE / count
+        mixtures = self.course.draw(plans, np.array([start.own for start in starts]))
+        for steps, kept in self.policy.heats:
+            short = self.go(mixtures, counts, steps, 0.0)
+            short = short.take(self.first(short, min(kept, most)))
+            mixtures, counts = short.solutions.mixture, short.counts
+        rough = max(ROUGH, float(self.course.limits.gap))
+        return self.go(mixtures, counts, int(self.course.limits.max_steps), rough)
 
-    def exchanges(self, best: Mixture) -> np.ndarray:
-        """Plans out of the best mixture."""
-        cost = self.course.costs(best)[:, : self.count]
-        share = responsibilities(np.asarray(best.log_weights)[: self.count], cost)
+    def again(self, pool: Pool) -> list[int]:
+        """The numbers of components whose best was met too rarely to be trusted."""
+        rare = []
+        for place in self.first(pool, 1):
+            count, objective = pool.counts[place], pool.solutions.objective
+            near = np.abs(objective - objective[place]) * self.n_rows < SAME
+            met = near & (pool.counts == count) & (pool.solutions.status <= int(Status.STALLED))
+            if count > 1 and met.sum() < self.policy.hits:
+                rare.append(int(count))
+        return rare
+
+    def shares(self, pool: Pool, place: int) -> tuple[np.ndarray, np.ndarray]:
+        """Responsibilities and costs [n, k] of one of them; none for absent rows."""
+        return self.shares_of(index(pool.solutions.mixture, place), pool.counts[place])
+
+    def shares_of(self, mixture: Mixture, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The same of a mixture in the frame."""
+        cost = self.course.costs(mixture)[:, :count]
+        share = responsibilities(np.asarray(mixture.log_weights)[:count], cost)
         share[self.weight == 0] = 0
-        made = exchanged(self.z, share, cost, self.weight, self.policy.moves, self.rng)
-        return np.array(made)
+        return share, cost
 
-    def finalists(self) -> Solution:
-        """The best few distinct answers, the first of all first; not polished yet."""
-        pool = self.heat(*self.drawn(), 64)
+    def exchanges(self, pool: Pool, place: int) -> list[Start]:
+        """Starts that merge and split components of one of them."""
+        share, cost = self.shares(pool, place)
+        moves = exchanged(self.z, share, cost, self.weight, self.policy.moves, self.rng)
+        return [Start(plan) for plan in moves]
+
+    def neighbours(self, pool: Pool) -> list[Start]:
+        """Starts out of the best of each number of components for the next and the last one."""
+        counts, made = set(pool.counts.tolist()), []
+        for place in self.first(pool, 1):
+            count = int(pool.counts[place])
+            if not {count - 1, count + 1} & counts:
+                continue
+            share, _ = self.shares(pool, place)
+            if count + 1 in counts:
+                made += grown(self.z, share, self.weight, self.rng)
+            if count - 1 in counts:
+                made += shrunk(share)
+        return [Start(plan) for plan in made]
+
+    def lowest(self, pool: Pool) -> dict[int, float]:
+        """The objective of the best of each number of components."""
+        best = self.first(pool, 1)
+        return {int(pool.counts[place]): float(pool.solutions.objective[place]) for place in best}
+
+    def gained(self, before: Pool, after: Pool) -> bool:
+        """Whether any number of components is better off."""
+        old, new = self.lowest(before), self.lowest(after)
+        return any((old[count] - new[count]) * self.n_rows > SAME for count in old)
+
+    def pool(self, counts: Sequence[int], given: Sequence[Start] = ()) -> Pool:
+        """Answers of every number of components, not polished yet."""
+        starts = [start for count in counts for start in self.drawn(count)]
+        pool = self.heat([*given, *starts], 10**9)
         for _ in range(self.policy.draws - 1):
-            best = pool.objective[first(pool, 1, self.n_rows)[0]]
-            met = (abs(pool.objective - best) * self.n_rows < SAME) & (pool.status < 3)
-            if self.count == 1 or met.sum() >= self.policy.hits:
+            rare = self.again(pool)
+            if not rare:
                 break
-            pool = _both(pool, self.heat(*self.drawn(), 64))
-        for _ in range(self.policy.rounds if self.count > 1 else 0):
-            order = first(pool, 1 + self.policy.finish, self.n_rows)
-            pool, before = index(pool, order), float(pool.objective[order[0]])
-            plans = self.exchanges(index(pool.mixture, 0))
-            more = self.heat(plans, np.ones(len(plans), bool), 3)
-            pool = _both(pool, more)
-            lowest = first(pool, 1, self.n_rows)[0]
-            if (before - pool.objective[lowest]) * self.n_rows < SAME:
+            more = self.heat([start for count in rare for start in self.drawn(count)], 10**9)
+            pool = pool.join(more)
+        for _ in range(self.policy.rounds):
+            places = [place for place in self.first(pool, 1) if pool.counts[place] > 1]
+            starts = [start for place in places for start in self.exchanges(pool, place)]
+            if not starts:
                 break
-        return index(pool, first(pool, self.policy.finish, self.n_rows))
+            better = pool.join(self.heat(starts, 3))
+            pool, before = better, pool
+            if not self.gained(before, pool):
+                break
+        for _ in range(self.policy.passes):
+            starts = self.neighbours(pool)
+            if not starts:
+                break
+            better = pool.join(self.heat(starts, 2))
+            pool, before = better, pool
+            if not self.gained(before, pool):
+                break
+        return pool
 
-    def winner(self, finalists: Solution) -> Solution:
-        """The best of them at the very end, one that stands alone."""
-        limits = self.course.limits
-        ends = self.go(finalists.mixture, int(limits.max_steps), float(limits.gap))
-        return index(ends, first(ends, 1, self.n_rows)[0])
-
-
-def _both(first: Solution, second: Solution) -> Solution:
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), first, second)
-
-
-SAMPLE, PER_COMPONENT = 4000, 250
-"""Rows that a race looks at, at most; the finalists then run on all."""
-
-
-def raced(
-    rows: PyTree,
-    weights: np.ndarray | None,
-    frame: Frame,
-    rng: np.random.Generator,
-    program: Program,
-    goal: Goal,
-    strength: float | None,
-    solver: Solver,
-    limits: Limits,
-    engine: Engine | None,
-) -> Solution:
-    """The answer of a race, in the units of the rows.
-
-    Many rows are stood for by some of them, drawn by weight; the last runs are on all.
-    """
-    count, n = program.n_components, len(jax.tree.leaves(rows)[0])
-    most = max(SAMPLE, PER_COMPONENT * count)
-    sampled = n > 2 * most
-    # a prior on the proportions would be asked about components that are not there
-    width = count if goal.prior is not None or n > most else rung(count)
-    few = _sample(rows, weights, most, rng) if sampled else (rows, weights)
-    x, a = padded(jax.tree.map(np.asarray, few[0]), few[1])
-    x = _in_frame(x, frame)
-    problem = Problem(x, a, goal.epsilon, goal.coupling, None, goal.learn_weights)
-    prior = goal.prior and goal.prior.into(frame)
-    problem = with_guard(program, replace(problem, prior=prior).checked(), strength)
-    course = Course(program.family, problem, width, solver, limits, engine)
-    z = np.asarray(program.family.embed(x), float)
-    race = Race(course, z, np.ones(len(z)) if a is None else a, count, rng, Policy())
-    finalists = race.finalists()
-    if sampled:
-        whole = with_guard(program, framed(rows, weights, goal, frame).checked(), strength)
-        race.course = dataclasses.replace(course, problem=whole)
-        race.n_rows = float(n)
-    answer = race.winner(finalists)
-    return left(answer, count, frame, prior)
-
-
-def _in_frame(x: PyTree, frame: Frame) -> PyTree:
-    # framed in float64, then rounded: the other way round a large offset costs digits
-    return jax.tree.map(lambda new, old: np.asarray(new, old.dtype), frame.into(x), x)
-
-
-def _sample(
-    rows: PyTree, weights: np.ndarray | None, most: int, rng: np.random.Generator
-) -> tuple[PyTree, None]:
-    """Some rows, drawn by weight, which then count alike."""
-    n = len(jax.tree.leaves(rows)[0])
-    if weights is None:
-        drawn = rng.choice(n, most, replace=False)
-    else:
-        below = np.cumsum(weights)
-        drawn = np.searchsorted(below, (np.arange(most) + rng.random()) / most * below[-1])
-        drawn = np.minimum(drawn, n - 1)
-    return jax.tree.map(lambda leaf: leaf[np.sort(drawn)], rows), None
-
-
-def left(solution: Solution, count: int, frame: Frame, prior: Any) -> Solution:
-    """A solution of K_max components out of its frame, with those that are meant, on the device."""
-    solution = jax.device_get(_left(True, solution, frame, prior))
-    mixture, run = solution.mixture, solution.certificate
-    components = mixture.components.take(np.arange(count))
-    mixture = Mixture(mixture.log_weights[:count], components)
-    run = replace(run, spurious=run.spurious[:count])
-    return jax.device_put(replace(solution, mixture=mixture, certificate=run))
-
-
-def _out_of(solution: Solution, frame: Frame, prior: Any) -> Solution:
-    return solution.out_of(cast(frame, solution.value.dtype), prior)
-
-
-_left = Quick(_out_of, level=0)
+    def winners(self, pool: Pool) -> Pool:
+        """The best of each number of components at the very end; healthy ones if there are any."""
+        limits, done = self.course.limits, None
+        left = self.first(pool, 3 * self.policy.finish)
+        waiting = {
+            int(count): [place for place in left if pool.counts[place] == count]
+            for count in np.unique(pool.counts)
+        }
+        while any(waiting.values()):
+            batch = [place for places in waiting.values() for place in places[: self.policy.finish]]
+            waiting = {count: places[self.policy.finish :] for count, places in waiting.items()}
+            mixtures = index(pool.solutions.mixture, np.array(batch))
+            ends = self.go(mixtures, pool.counts[batch], int(limits.max_steps), float(limits.gap))
+            done = ends if done is None else done.join(ends)
+            for place in self.first(done, 1):
+                if done.solutions.status[place] <= int(Status.STALLED):
+                    waiting[int(done.counts[place])] = []
+        assert done is not None
+        return done.take(self.first(done, 1))

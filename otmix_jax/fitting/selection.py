@@ -18,10 +18,11 @@ from ..families import Description, describe
 from ..initializers import kmeans_plus_plus
 from ..model import Mixture
 from ..priors import Prior
-from ..solvers import EM, Limits, Solver
+from ..solvers import Limits, Solver, Squarem
 from . import edge
 from .candidates import Fits, about_same_rows, apart, between, fit_counts, held_out
-from .choices import CRITERIA, Candidate, Choice
+from .choices import CRITERIA, Candidate, Choice, candidate
+from .contest import Contest
 from .directions import left_out
 from .edge import Goal, Starts
 from .given import check_starts, check_strengths
@@ -44,7 +45,7 @@ def select(
     goal: Goal = Goal(),
     starts: Starts = Starts(),
     limits: Limits = Limits(),
-    solver: Solver = EM(),
+    solver: Solver = Squarem(),
     engine: Engine | None = None,
 ) -> Choice:
     """Fits every K of every family and ranks them; lower criteria are better.
@@ -101,26 +102,34 @@ def select(
         check_starts(starts.initial, counts.tolist(), families, rows)
     goal = replace(goal, prior=goal.prior and check_strengths(Prior.of(goal.prior)))
     # one entry: the histories of all lanes would be most of the memory
-    limits, seed = replace(edge.check_limits(limits), history_size=1), edge.check_key(key)
-    n_init = 8 if starts.n_init is None else edge.check_count(starts.n_init, "n_init")
+    limits, rng = replace(edge.check_limits(limits), history_size=1), edge.check_generator(key)
+    n_init = edge.check_starts(dataclasses.replace(starts, initial=None), goal)
     directions = left_out(rows, weights, goal, *families, names=getattr(x, "columns", None))
     initial = starts.initial
     if directions is not None:
         rows, goal, initial = directions.of(rows), directions.goal(goal), directions.starts(initial)
     if every_structure and rows.shape[1] == 1:
         families = families[:2]
-    held = _folds(seed, weights, n, n_folds if criterion == "cross_validation" else 0)
+    held = _folds(key, weights, n, n_folds if criterion == "cross_validation" else 0)
     total = float(n if sample_weight is None else np.sum(np.asarray(sample_weight)))
-    candidates: list[Candidate] = []
     for described in families:
         described.check(rows)
-        checked, strength = edge.check_goal(goal, int(counts.max()), described)
-        initializer = starts.initializer or kmeans_plus_plus
-        largest = int(counts.max())
-        program = Program(described, initializer, largest, n_init, guard(strength))
-        table = _Table(rows, weights, held, total, counts, program)
-        own = table.initial(initial)
-        candidates += table.candidates(checked, seed, strength, solver, limits, engine, own)
+    largest, initializer = int(counts.max()), starts.initializer or kmeans_plus_plus
+    goals = [edge.check_goal(goal, largest, described) for described in families]
+    programs = [
+        Program(described, initializer, largest, n_init or 1, guard(strength))
+        for described, (_, strength) in zip(families, goals, strict=True)
+    ]
+    told = rows, weights, held, total, counts
+    if n_init is None:
+        contest = Contest(*told, rng, solver, limits, engine, programs, goals, initial)
+        candidates = contest.candidates()
+    else:
+        candidates = []
+        for program, (checked, strength) in zip(programs, goals, strict=True):
+            table = _Table(*told, program)
+            own, seed = table.initial(initial), edge.check_key(key)
+            candidates += table.candidates(checked, seed, strength, solver, limits, engine, own)
     if directions is not None:
         candidates = [
             dataclasses.replace(one, solution=directions.spread(one.solution)) for one in candidates
@@ -141,7 +150,7 @@ def _families(family: Any, covariance: Any) -> list[Description]:
     return [describe(one) for one in (family if several else (family,))]
 
 
-def _folds(key: Array, weights: np.ndarray | None, n: int, n_folds: int) -> np.ndarray:
+def _folds(key: Any, weights: np.ndarray | None, n: int, n_folds: int) -> np.ndarray:
     """[f, n] the weights of the rows that each fold holds out."""
     if n_folds == 0:
         return np.zeros((0, n))
@@ -151,7 +160,8 @@ def _folds(key: Array, weights: np.ndarray | None, n: int, n_folds: int) -> np.n
     if count > len(rows):
         raise ValueError(f"n_folds={count} exceeds the {len(rows)} rows with positive weight")
     # A key of its own, so that the starts are those of the other criteria.
-    order = np.asarray(jax.random.permutation(jax.random.fold_in(key, 0), len(rows)))
+    seed = jax.random.fold_in(edge.check_key(key), 0)
+    order = np.asarray(jax.random.permutation(seed, len(rows)))
     fold = np.full(n, -1)
     fold[rows[order]] = np.arange(len(rows)) % count
     return np.where(fold == np.arange(count)[:, None], present, 0)
@@ -233,20 +243,6 @@ class _Table:
         count = int(self.counts[number])
         solution = apart(count, fits.solution, number, self.frame, prior)
         values = np.asarray(fits.start_values)[0, number] + float(self.frame.log_volume)
-        likelihood = -self.total * float(solution.negative_log_likelihood)
-        parameters = solution.n_parameters
-        bic = -2 * likelihood + parameters * np.log(self.total)
-        return Candidate(
-            self.program.family,
-            count,
-            likelihood,
-            parameters,
-            -2 * likelihood + 2 * parameters,
-            float(bic),
-            float(bic - 2 * self.total * overlap),
-            float(held),
-            Status(int(solution.status)),
-            float(seconds),
-            tuple(values.tolist()),
-            solution,
+        return candidate(
+            self.program.family, solution, self.total, overlap, held, seconds, values.tolist()
         )

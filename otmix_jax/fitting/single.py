@@ -32,7 +32,7 @@ from .programs import (
     start_keys,
     with_guard,
 )
-from .race import raced
+from .raced import raced
 
 
 class ConvergenceWarning(UserWarning):

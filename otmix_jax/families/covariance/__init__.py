@@ -5,6 +5,7 @@ from .axis_aligned import Spherical as Spherical
 from .base import Covariance as Covariance
 from .full import Full as Full
 from .full import Tied as Tied
+from .projected import Projected as Projected
 
 STRUCTURES: dict[str, type[Covariance]] = {
     "full": Full,

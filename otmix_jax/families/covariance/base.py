@@ -59,3 +59,7 @@ class Covariance(abc.ABC):
     @abc.abstractmethod
     def scale(self, scale: Float[Array, " d"]) -> "Covariance":
         """The covariances of `scale * X`, column by column; all equal where `one_unit`."""
+
+    def spanned(self, d: int) -> Any:
+        """Rows that a singular shape can be laid through at will."""
+        return self.geometry.SPANNED or d

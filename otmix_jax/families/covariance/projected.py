@@ -1,0 +1,82 @@
+"""A structure as data: one program serves all of them, where compiling is what takes time."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Float
+
+from ...core.numerics import safe_divide
+from ...core.tree import parameter, pytree, replace
+from ...core.triangular import diagonal, regular_cholesky
+from .. import geometry
+from ..coordinates import FACTOR
+from .axis_aligned import Diagonal, Spherical
+from .base import Covariance
+from .full import Full, Tied
+
+KINDS: tuple[type[Covariance], ...] = (Full, Tied, Diagonal, Spherical)
+"""In the order of `Projected.kind`."""
+
+
+@pytree
+class Projected(Covariance):
+    """Covariances held to one of `KINDS` by a number, not by their type.
+
+    The estimate is the free one, projected: pooled, its diagonal, or the mean of that. Many times
+    the arithmetic of an axis-aligned structure in many columns, and nothing in a few.
+
+    Attributes:
+        factor: [k, d, d], lower, positive diagonal.
+        kind: [k, 4] the structure, one-hot, the same for all components.
+    """
+
+    factor: Array = parameter(FACTOR, axes=2)
+    kind: Any = None
+    geometry = geometry.free
+
+    @classmethod
+    def from_matrices(cls, matrices: Float[Array, "k d d"]) -> "Projected":
+        """See `Covariance.from_matrices`; free ones."""
+        free = jnp.zeros((len(matrices), len(KINDS)), matrices.dtype).at[:, 0].set(1)
+        return cls(regular_cholesky(matrices), free)
+
+    def maximize(self, scatter: Array, mass: Array, floor: Array | None = None) -> "Projected":
+        """See `Covariance.maximize`."""
+        free, tied, diagonals, spherical = self.kind[0]
+        present = (mass > 0)[:, None, None]
+        identity = jnp.eye(scatter.shape[-1], dtype=scatter.dtype)
+        average = safe_divide(scatter, mass[:, None, None])
+        pooled = jnp.sum(scatter, axis=0) / jnp.sum(mass)
+        axes = diagonal(average)[..., None] * identity
+        sphere = jnp.mean(diagonal(average), axis=-1)[:, None, None] * identity
+        own = free * average + diagonals * axes + spherical * sphere
+        # components without mass have their share of a pooled matrix all the same
+        matrices = jnp.where(present, own, (1 - tied) * identity) + tied * pooled
+        factor = regular_cholesky(matrices, floor)
+        return replace(self, factor=jnp.where(present | (tied > 0), factor, self.factor))
+
+    def scale(self, scale: Array) -> "Projected":
+        """See `Covariance.scale`."""
+        return replace(self, factor=scale[:, None] * self.factor)
+
+    def spanned(self, d: int) -> Array | int:
+        """See `Covariance.spanned`."""
+        return jnp.dot(self.kind[0], np.array([kind.geometry.SPANNED or d for kind in KINDS]))
+
+    def of_kind(self, kind: type[Covariance]) -> "Projected":
+        """Held to one of `KINDS`."""
+        chosen = np.zeros((*self.factor.shape[:-2], len(KINDS)), self.factor.dtype)
+        chosen[..., KINDS.index(kind)] = 1
+        return replace(self, kind=chosen)
+
+    def settled(self, kind: type[Covariance]) -> Covariance:
+        """The same as one of `KINDS`, on the host."""
+        factor = np.asarray(self.factor)
+        if kind is Full:
+            return Full(factor)
+        if kind is Tied:
+            return Tied(factor[0])
+        deviations = np.diagonal(factor, axis1=1, axis2=2).copy()
+        return Diagonal(deviations) if kind is Diagonal else Spherical(deviations[:, 0])

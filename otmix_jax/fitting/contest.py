@@ -1,0 +1,197 @@
+"""All numbers of components of all families in races, and what their answers are worth."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from ..core.status import Status
+from ..core.tree import index, replace
+from ..engine import Engine
+from ..families import Description, Gaussian
+from ..families.coordinates import Affine, Frame
+from ..families.covariance import Covariance, Projected
+from ..families.covariance.projected import KINDS
+from ..families.elliptical import structure
+from ..model import Mixture, Solution
+from ..solvers import Limits, Solver
+from .choices import Candidate, candidate
+from .course import WORK, Course, rung
+from .edge import Goal
+from .programs import Program, frame_of, framed, with_guard
+from .race import OF_MANY, Pool, Race, Start
+from .raced import PER_COMPONENT, SAMPLE, course_of, left, sample
+
+NARROW = 8
+"""Columns up to which free covariances cost no more than a program for each structure."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Contest:
+    """Rows, and every family that is to be fitted to them; see `select`."""
+
+    rows: PyTree
+    weights: np.ndarray | None
+    held: np.ndarray
+    total: float
+    counts: np.ndarray
+    rng: np.random.Generator
+    solver: Solver
+    limits: Limits
+    engine: Engine | None
+    programs: list[Program]
+    goals: list[tuple[Goal, float | None]]
+    initial: Any
+
+    def candidates(self) -> list[Candidate]:
+        """Of each family, every number of components."""
+        found = []
+        for program, (goal, strength) in zip(self.programs, self.goals, strict=True):
+            found += _Family(self, program, goal, strength, self._kind(program)).candidates()
+        return found
+
+    def _kind(self, program: Program) -> type[Covariance] | None:
+        """The structure of a program that all structures share, if there is to be one."""
+        families = [program.family for program in self.programs]
+        gaussian = all(one.family is Gaussian for one in families)
+        if len(families) == 1 or not gaussian or self.rows.shape[1] > NARROW:
+            return None
+        small = self.rows.size * self.counts.max() < WORK
+        plain = all(goal.prior is None and goal.ridge is None for goal, _ in self.goals)
+        kinds = [structure(dict(one.options).get("covariance", "full")) for one in families]  # type: ignore[arg-type]
+        if not (small and plain and set(kinds) <= set(KINDS)):
+            return None
+        return kinds[families.index(program.family)]
+
+
+class _Family:
+    """One family's races: on all rows, and without each fold."""
+
+    def __init__(
+        self,
+        contest: Contest,
+        program: Program,
+        goal: Goal,
+        strength: float | None,
+        kind: type[Covariance] | None,
+    ):
+        self.contest, self.program, self.kind = contest, program, kind
+        self.goal, self.strength = goal, strength
+        self.frame = frame_of(contest.rows, contest.weights, program.family)
+        n, largest = len(jax.tree.leaves(contest.rows)[0]), int(contest.counts.max())
+        self.most = max(SAMPLE, PER_COMPONENT * largest)
+        self.sampled = n > 2 * self.most
+        small = goal.prior is None and n <= self.most
+        self.width = rung(largest) if small else largest
+
+    def race(self, weights: np.ndarray | None) -> Race:
+        """The race on rows of these weights, or on some of them."""
+        contest = self.contest
+        few = contest.rows, weights
+        if self.sampled:
+            few = sample(contest.rows, weights, self.most, contest.rng)
+        course, z, a = self._course_of(*few)
+        return Race(course, z, a, contest.rng, OF_MANY)
+
+    def course(self, weights: np.ndarray) -> Course:
+        """All rows, with weights."""
+        return self._course_of(self.contest.rows, weights)[0]
+
+    def _course_of(self, rows: PyTree, weights: Any) -> tuple[Course, np.ndarray, np.ndarray]:
+        contest, program = self.contest, self.program
+        if self.kind is not None:
+            shared = Description(Gaussian, (("covariance", Projected),))
+            program = dataclasses.replace(program, family=shared)
+        told = program, self.width, self.goal, self.strength
+        how = contest.solver, contest.limits, contest.engine
+        course, z, a = course_of(rows, weights, self.frame, *told, *how)
+        return dataclasses.replace(course, kind=self.kind), z, a
+
+    def answers(self, race: Race, weights: np.ndarray | None, given: Sequence[Start]) -> Any:
+        """Every number's solutions in the race, and the best at the end on all rows."""
+        pool = race.pool(sorted(set(self.contest.counts.tolist())), given)
+        if self.sampled:
+            goal, rows = self.goal, self.contest.rows
+            problem = framed(rows, weights, goal, self.frame).checked()
+            whole = with_guard(self.program, problem, self.strength)
+            race.course = dataclasses.replace(race.course, problem=whole)
+        return pool, race.winners(pool)
+
+    def candidates(self) -> list[Candidate]:
+        """One for each number of components."""
+        begin, contest = time.perf_counter(), self.contest
+        race = self.race(contest.weights)
+        pool, winners = self.answers(race, contest.weights, self.given(race))
+        held = self.held_out(race, winners)
+        steps = np.array([pool.solutions.n_steps[pool.counts == k].sum() for k in contest.counts])
+        seconds = (time.perf_counter() - begin) * steps / max(steps.sum(), 1)
+        made = []
+        for number, count in enumerate(contest.counts.tolist()):
+            place = winners.counts.tolist().index(count)
+            solution = index(winners.solutions, place)
+            made.append(
+                candidate(
+                    self.program.family,
+                    self.leave(solution, count),
+                    contest.total,
+                    race.course.overlap(solution.mixture),
+                    held[number],
+                    seconds[number],
+                    (pool.solutions.objective[pool.counts == count] + _volume(self.frame)).tolist(),
+                )
+            )
+        return made
+
+    def given(self, race: Race) -> list[Start]:
+        """The given mixtures of this family, as starts."""
+        initial = self.contest.initial
+        several = initial if isinstance(initial, Sequence) else [] if initial is None else [initial]
+        return [
+            Start(race.shares_of(one.out_of(self.frame.inverse), one.n_components)[0])
+            for one in several
+            if _is_of(one, self.program.family)
+        ]
+
+    def held_out(self, race: Race, winners: Pool) -> np.ndarray:
+        """Mean negative log-likelihood of held-out rows, for each number; NaN without folds."""
+        contest = self.contest
+        value = np.full(len(contest.counts), np.nan if not len(contest.held) else 0.0)
+        for held in contest.held:
+            whole = np.ones(len(held)) if contest.weights is None else contest.weights
+            fold = self.race(whole - held)
+            given = [Start(race.shares(winners, place)[0]) for place in range(len(winners.counts))]
+            _, ends = self.answers(fold, whole - held, [] if self.sampled else given)
+            out = self.course(held)
+            for number, count in enumerate(contest.counts.tolist()):
+                solution = index(ends.solutions, ends.counts.tolist().index(count))
+                lost = out.value(solution.mixture) * held.sum() / contest.held.sum()
+                failed = solution.status >= int(Status.COLLAPSED)
+                value[number] += np.nan if failed else lost
+        return value + _volume(self.frame)
+
+    def leave(self, solution: Solution, count: int) -> Solution:
+        """In the units of the rows, and of its own structure."""
+        frame, prior = self.frame, self.goal.prior and self.goal.prior.into(self.frame)
+        if self.kind is None:
+            return left(solution, count, frame, prior)
+        assert isinstance(frame, Affine)
+        unit = np.broadcast_to(frame.columns, np.shape(frame.origin))
+        solution = jax.device_get(left(solution, count, Affine(frame.origin, unit), prior))
+        components = solution.mixture.components
+        settled = replace(components, covariance=components.covariance.settled(self.kind))
+        mixture = replace(solution.mixture, components=settled)
+        return jax.device_put(replace(solution, mixture=mixture))
+
+
+def _is_of(mixture: Mixture, family: Description) -> bool:
+    own, wanted = mixture.components, dict(family.options).get("covariance")
+    alike = type(own) is family.family
+    return alike and (wanted is None or isinstance(own.covariance, structure(wanted)))  # type: ignore[arg-type]
+
+
+def _volume(frame: Frame) -> float:
+    return float(frame.log_volume)

@@ -1,0 +1,106 @@
+"""A fit by a race: many rows are stood for by some, and the last runs are on all."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from ..core.compiling import Quick
+from ..core.tree import cast, index, replace
+from ..engine import Engine
+from ..families.coordinates import Frame
+from ..model import Mixture, Problem, Solution
+from ..solvers import Limits, Solver
+from .course import Course, padded, rung
+from .edge import Goal
+from .programs import Program, framed, with_guard
+from .race import Policy, Race
+
+SAMPLE, PER_COMPONENT = 4000, 250
+"""Rows that a race looks at, at most; the finalists then run on all."""
+
+
+def raced(
+    rows: PyTree,
+    weights: np.ndarray | None,
+    frame: Frame,
+    rng: np.random.Generator,
+    program: Program,
+    goal: Goal,
+    strength: float | None,
+    solver: Solver,
+    limits: Limits,
+    engine: Engine | None,
+) -> Solution:
+    """The answer of a race, in the units of the rows."""
+    count, n = program.n_components, len(jax.tree.leaves(rows)[0])
+    most = max(SAMPLE, PER_COMPONENT * count)
+    # a prior on the proportions would be asked about components that are not there
+    width = count if goal.prior is not None or n > most else rung(count)
+    sampled = n > 2 * most
+    few = sample(rows, weights, most, rng) if sampled else (rows, weights)
+    course, z, a = course_of(*few, frame, program, width, goal, strength, solver, limits, engine)
+    race = Race(course, z, a, rng, Policy())
+    pool = race.pool([count])
+    if sampled:
+        whole = with_guard(program, framed(rows, weights, goal, frame).checked(), strength)
+        race.course, race.n_rows = dataclasses.replace(course, problem=whole), float(n)
+    answer = index(race.winners(pool).solutions, 0)
+    return left(answer, count, frame, goal.prior and goal.prior.into(frame))
+
+
+def course_of(
+    rows: PyTree,
+    weights: np.ndarray | None,
+    frame: Frame,
+    program: Program,
+    width: int,
+    goal: Goal,
+    strength: float | None,
+    solver: Solver,
+    limits: Limits,
+    engine: Engine | None,
+) -> tuple[Course, np.ndarray, np.ndarray]:
+    """The course for rows of the host, these as columns, and their weights."""
+    x, a = padded(jax.tree.map(np.asarray, rows), weights)
+    # framed in float64, then rounded: the other way round a large offset costs digits
+    x = jax.tree.map(lambda new, old: np.asarray(new, old.dtype), frame.into(x), x)
+    prior = goal.prior and goal.prior.into(frame)
+    problem = Problem(x, a, goal.epsilon, goal.coupling, prior, goal.learn_weights)
+    problem = with_guard(program, problem.checked(), strength)
+    course = Course(program.family, problem, width, solver, limits, engine)
+    z = np.asarray(program.family.embed(x), float)
+    return course, z, np.ones(len(z)) if a is None else a
+
+
+def sample(
+    rows: PyTree, weights: np.ndarray | None, most: int, rng: np.random.Generator
+) -> tuple[PyTree, None]:
+    """Some rows, drawn by weight, which then count alike."""
+    n = len(jax.tree.leaves(rows)[0])
+    if weights is None:
+        drawn = rng.choice(n, most, replace=False)
+    else:
+        below = np.cumsum(weights)
+        drawn = np.searchsorted(below, (np.arange(most) + rng.random()) / most * below[-1])
+        drawn = np.minimum(drawn, n - 1)
+    return jax.tree.map(lambda leaf: leaf[np.sort(drawn)], rows), None
+
+
+def left(solution: Solution, count: int, frame: Frame, prior: Any) -> Solution:
+    """A solution of K_max components out of its frame, with those that are meant, on the device."""
+    solution = jax.device_get(_left(True, solution, frame, prior))
+    mixture, run = solution.mixture, solution.certificate
+    components = mixture.components.take(np.arange(count))
+    mixture = Mixture(mixture.log_weights[:count], components)
+    run = replace(run, spurious=run.spurious[:count])
+    return jax.device_put(replace(solution, mixture=mixture, certificate=run))
+
+
+def _out_of(solution: Solution, frame: Frame, prior: Any) -> Solution:
+    return solution.out_of(cast(frame, solution.value.dtype), prior)
+
+
+_left = Quick(_out_of, level=0)
