@@ -53,7 +53,7 @@ class Policy:
     finish: int = 2
 
 
-OF_MANY = Policy(starts=12, heats=((8, 4),), hits=1, draws=1, rounds=0, passes=2)
+OF_MANY = Policy(starts=12, heats=((8, 4),), hits=1, draws=1, rounds=1, moves=6, passes=3)
 """Where many numbers of components race: each has its neighbours' answers for starts."""
 
 
