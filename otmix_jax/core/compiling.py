@@ -5,6 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jaxtyping import PyTree
 
 
 @functools.cache
@@ -22,8 +25,20 @@ def _options(level: int) -> dict[str, Any] | None:
     return options
 
 
+def is_traced(tree: PyTree) -> bool:
+    """Whether some of the tree's values are not at hand."""
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def is_staged() -> bool:
+    """Whether all that is computed here becomes part of a program, even if its values are known."""
+    return isinstance(jnp.asarray(0.0), Tracer)
+
+
 class Quick:
     """A function with one program that compiles fast, and one that runs fast.
+
+    Within another program, which has its own compiler options, it is a part of that.
 
     Args:
         function: what is jitted.
@@ -50,4 +65,5 @@ class Quick:
 
     def __call__(self, quick: bool, *args: Any, **kwargs: Any) -> Any:
         """The value, by one program or the other."""
+        quick = quick and not is_traced((args, kwargs)) and not is_staged()
         return (self.quick if quick else self.fast)(*args, **kwargs)

@@ -24,7 +24,7 @@ from .course import WORK, Course, rung
 from .edge import Goal
 from .programs import Program, frame_of, framed, with_guard
 from .race import OF_MANY, Pool, Race, Start
-from .raced import PER_COMPONENT, SAMPLE, course_of, left, sample
+from .raced import PER_COMPONENT, SAMPLE, TRIAL, course_of, left, sample
 
 NARROW = 8
 """Columns up to which free covariances cost no more than a program for each structure."""
@@ -60,7 +60,7 @@ class Contest:
         gaussian = all(one.family is Gaussian for one in families)
         if len(families) == 1 or not gaussian or self.rows.shape[1] > NARROW:
             return None
-        small = self.rows.size * self.counts.max() < WORK
+        small = self.rows.size * self.counts.max() < WORK / 4
         plain = all(goal.prior is None and goal.ridge is None for goal, _ in self.goals)
         kinds = [structure(dict(one.options).get("covariance", "full")) for one in families]  # type: ignore[arg-type]
         if not (small and plain and set(kinds) <= set(KINDS)):
@@ -119,7 +119,7 @@ class _Family:
             problem = framed(rows, weights, goal, self.frame).checked()
             whole = with_guard(self.program, problem, self.strength)
             race.course = dataclasses.replace(race.course, problem=whole)
-        return pool, race.winners(pool)
+        return pool, race.winners(pool, TRIAL if self.sampled else 0)
 
     def candidates(self) -> list[Candidate]:
         """One for each number of components."""

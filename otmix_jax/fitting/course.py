@@ -6,6 +6,7 @@ the programs are the same.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from jax import Array
 from jax.tree_util import Partial
 from jaxtyping import Float, PyTree
 
+from ..core.buckets import MOST, bucket
 from ..core.compiling import Quick
 from ..core.tree import index, replace
 from ..engine import (
@@ -38,22 +40,8 @@ from ..solvers.loop import run
 
 LANES, CHUNK = 64, 32
 """Starts that a program runs, or draws, one after another, at most."""
-STEP = 1.12
-"""From each bucket to the next: so many absent rows at most."""
-MOST = 100_000
-"""Rows from which on a fit takes longer than its compilation, and none are added."""
-WORK = 2**24
-"""Rows x components x columns from which on a program is worth the compiler's time."""
-
-
-def bucket(n: int) -> int:
-    """The next of 16, 24, ... rows, in multiples of 8; from 64 on at most an eighth is added."""
-    if n > MOST:
-        return n
-    size = 16.0
-    while 8 * int(size / 8) < n:
-        size *= STEP
-    return 8 * int(size / 8)
+WORK = 2**22
+"""Work of a step (see `Course.work`) from which on a program is worth the compiler's time."""
 
 
 def rung(n_components: int) -> int:
@@ -106,11 +94,16 @@ class Course:
     engine: Engine | None
     kind: type[Covariance] | None = None
 
+    def work(self, n_components: int) -> float:
+        """About what a step costs: rows x components x numbers of a component."""
+        leaves, structure = jax.tree.flatten(self.problem.x)
+        kinds = tuple((leaf.shape[1:], leaf.dtype.name) for leaf in leaves)
+        return self.problem.n_rows * n_components * (8 + _entries(self.family, structure, kinds))
+
     @property
     def quick(self) -> bool:
         """Whether compiling takes longer than what is compiled."""
-        columns = sum(np.size(leaf[0]) for leaf in jax.tree.leaves(self.problem.x))
-        return self.problem.n_rows * self.n_components * columns < WORK
+        return self.work(self.n_components) < WORK
 
     def draw(self, plans: Float[np.ndarray, "s n k"], own: np.ndarray) -> Mixture:
         """Mixtures [s] from plans, in the shapes of their own groups or in the pooled one."""
@@ -148,6 +141,15 @@ class Course:
     def value(self, mixture: Mixture) -> float:
         """The mean negative log-likelihood."""
         return float(_value(self.quick, self.problem, mixture))
+
+
+@functools.lru_cache(maxsize=256)
+def _entries(family: Description, structure: Any, kinds: tuple) -> int:
+    """Numbers of one component, from the shapes of a row."""
+    leaves = [jax.ShapeDtypeStruct((1, *shape), dtype) for shape, dtype in kinds]
+    row = jax.tree.unflatten(structure, leaves)
+    one = jax.eval_shape(family.initial, row, jax.ShapeDtypeStruct((1, 1), float))
+    return sum(leaf.size for leaf in jax.tree.leaves(one))
 
 
 def _chunks(tree: PyTree, total: int, size: int) -> Iterator[PyTree]:

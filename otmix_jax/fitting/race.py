@@ -33,27 +33,32 @@ class Policy:
     """How much is tried for each number of components.
 
     Attributes:
-        starts: how many are drawn.
-        heats: steps of each of the first heats, and how many go on after it.
-        hits: how many of them are to end at the best, or as many starts are drawn once more.
-        draws: how often, at most.
-        rounds: how often components are exchanged, as long as that helps.
-        moves: how many exchanges are tried in a round.
+        starts: how many are drawn at a time.
+        moves: how many exchanges of components are tried at a time.
+        sprint: steps after which most are left behind.
+        keep: how many starts go on then; of exchanges half as many.
+        patience: draws and exchanges, in turn, are tried until so many of them won nothing.
         passes: how often numbers of components lend one another their answers.
         finish: answers that run to the very end at a time.
     """
 
-    starts: int = 64
-    heats: tuple[tuple[int, int], ...] = ((8, 32), (12, 16))
-    hits: int = 3
-    draws: int = 3
-    rounds: int = 4
-    moves: int = 16
+    starts: int = 32
+    moves: int = 12
+    sprint: int = 8
+    keep: int = 8
+    patience: int = 4
     passes: int = 0
     finish: int = 2
 
+    @classmethod
+    def of_work(cls, work: float) -> "Policy":
+        """Less where a step costs more: rows x components x parameters of a component."""
+        if work < 1e5:
+            return cls()
+        return cls(starts=24, patience=2) if work < 5e5 else cls(starts=16, keep=4, patience=1)
 
-OF_MANY = Policy(starts=12, heats=((8, 4),), hits=1, draws=1, rounds=1, moves=6, passes=3)
+
+OF_MANY = Policy(starts=12, moves=6, keep=4, patience=1, passes=3)
 """Where many numbers of components race: each has its neighbours' answers for starts."""
 
 
@@ -130,7 +135,7 @@ class Race:
         return Pool(self.course.run(mixtures, counts, limits), counts)
 
     def heat(self, starts: Sequence[Start], most: int) -> Pool:
-        """Short runs of which the best go on; at most so many of each number to the end."""
+        """Short runs, of which at most so many of each number of components go on to the end."""
         counts = np.array([start.plan.shape[1] for start in starts])
         width, n = self.course.n_components, len(self.z)
         plans = np.zeros((len(starts), n, width))
@@ -138,23 +143,10 @@ class Race:
             count = start.plan.shape[1]
             plan[:, :count] = (1 - SHARE) * start.plan + SHARE / count
         mixtures = self.course.draw(plans, np.array([start.own for start in starts]))
-        for steps, kept in self.policy.heats:
-            short = self.go(mixtures, counts, steps, 0.0)
-            short = short.take(self.first(short, min(kept, most)))
-            mixtures, counts = short.solutions.mixture, short.counts
-        rough = max(ROUGH, float(self.course.limits.gap))
-        return self.go(mixtures, counts, int(self.course.limits.max_steps), rough)
-
-    def again(self, pool: Pool) -> list[int]:
-        """The numbers of components whose best was met too rarely to be trusted."""
-        rare = []
-        for place in self.first(pool, 1):
-            count, objective = pool.counts[place], pool.solutions.objective
-            near = np.abs(objective - objective[place]) * self.n_rows < SAME
-            met = near & (pool.counts == count) & (pool.solutions.status <= int(Status.STALLED))
-            if count > 1 and met.sum() < self.policy.hits:
-                rare.append(int(count))
-        return rare
+        short = self.go(mixtures, counts, self.policy.sprint, 0.0)
+        short = short.take(self.first(short, most))
+        rough, steps = max(ROUGH, float(self.course.limits.gap)), int(self.course.limits.max_steps)
+        return self.go(short.solutions.mixture, short.counts, steps, rough)
 
     def shares(self, pool: Pool, place: int) -> tuple[np.ndarray, np.ndarray]:
         """Responsibilities and costs [n, k] of one of them; none for absent rows."""
@@ -192,53 +184,58 @@ class Race:
         best = self.first(pool, 1)
         return {int(pool.counts[place]): float(pool.solutions.objective[place]) for place in best}
 
-    def gained(self, before: Pool, after: Pool) -> bool:
-        """Whether any number of components is better off."""
-        old, new = self.lowest(before), self.lowest(after)
-        return any((old[count] - new[count]) * self.n_rows > SAME for count in old)
+    def attempt(self, pool: Pool, counts: Sequence[int], draw: bool) -> Pool:
+        """The pool after one more draw, or after exchanges, for some numbers of components."""
+        if draw:
+            starts = [start for count in counts for start in self.drawn(count)]
+            return pool.join(self.heat(starts, self.policy.keep))
+        places = [place for place in self.first(pool, 1) if pool.counts[place] in counts]
+        starts = [start for place in places for start in self.exchanges(pool, place)]
+        return pool.join(self.heat(starts, self.policy.keep // 2))
 
     def pool(self, counts: Sequence[int], given: Sequence[Start] = ()) -> Pool:
         """Answers of every number of components, not polished yet."""
         starts = [start for count in counts for start in self.drawn(count)]
-        pool = self.heat([*given, *starts], 10**9)
-        for _ in range(self.policy.draws - 1):
-            rare = self.again(pool)
-            if not rare:
-                break
-            more = self.heat([start for count in rare for start in self.drawn(count)], 10**9)
-            pool = pool.join(more)
-        for _ in range(self.policy.rounds):
-            places = [place for place in self.first(pool, 1) if pool.counts[place] > 1]
-            starts = [start for place in places for start in self.exchanges(pool, place)]
-            if not starts:
-                break
-            better = pool.join(self.heat(starts, 3))
-            pool, before = better, pool
-            if not self.gained(before, pool):
-                break
+        pool, draw = self.heat([*given, *starts], self.policy.keep), False
+        # one component has one optimum
+        vain = {count: 0 if count > 1 else self.policy.patience for count in counts}
+        while open_ := [count for count in counts if vain[count] < self.policy.patience]:
+            before, pool = self.lowest(pool), self.attempt(pool, open_, draw)
+            after, draw = self.lowest(pool), not draw
+            for count in open_:
+                won = (before[count] - after[count]) * self.n_rows > SAME
+                vain[count] = 0 if won else vain[count] + 1
         for _ in range(self.policy.passes):
             starts = self.neighbours(pool)
             if not starts:
                 break
-            better = pool.join(self.heat(starts, 2))
-            pool, before = better, pool
-            if not self.gained(before, pool):
+            before, pool = self.lowest(pool), pool.join(self.heat(starts, 2))
+            after = self.lowest(pool)
+            if all((before[count] - after[count]) * self.n_rows <= SAME for count in counts):
                 break
         return pool
 
-    def winners(self, pool: Pool) -> Pool:
-        """The best of each number of components at the very end; healthy ones if there are any."""
+    def winners(self, pool: Pool, trial: int = 0) -> Pool:
+        """The best of each number of components at the very end; healthy ones if there are any.
+
+        Args:
+            pool: not polished yet.
+            trial: steps after which only the better of the finalists go on; 0 for all to the end.
+        """
         limits, done = self.course.limits, None
-        left = self.first(pool, 3 * self.policy.finish)
+        order, most = self.first(pool, 3 * self.policy.finish), self.policy.finish
         waiting = {
-            int(count): [place for place in left if pool.counts[place] == count]
+            int(count): [place for place in order if pool.counts[place] == count]
             for count in np.unique(pool.counts)
         }
-        while any(waiting.values()):
-            batch = [place for places in waiting.values() for place in places[: self.policy.finish]]
-            waiting = {count: places[self.policy.finish :] for count, places in waiting.items()}
-            mixtures = index(pool.solutions.mixture, np.array(batch))
-            ends = self.go(mixtures, pool.counts[batch], int(limits.max_steps), float(limits.gap))
+        while batch := [place for places in waiting.values() for place in places[:most]]:
+            waiting = {count: places[most:] for count, places in waiting.items()}
+            ends = pool.take(batch)
+            if trial:
+                ends = self.go(ends.solutions.mixture, ends.counts, trial, 0.0)
+                ends = ends.take(self.first(ends, 1))
+            told = int(limits.max_steps), float(limits.gap)
+            ends = self.go(ends.solutions.mixture, ends.counts, *told)
             done = ends if done is None else done.join(ends)
             for place in self.first(done, 1):
                 if done.solutions.status[place] <= int(Status.STALLED):

@@ -20,6 +20,8 @@ from .race import Policy, Race
 
 SAMPLE, PER_COMPONENT = 4000, 250
 """Rows that a race looks at, at most; the finalists then run on all."""
+TRIAL = 8
+"""Steps on all rows, after which the better finalist alone goes on."""
 
 
 def raced(
@@ -42,12 +44,12 @@ def raced(
     sampled = n > 2 * most
     few = sample(rows, weights, most, rng) if sampled else (rows, weights)
     course, z, a = course_of(*few, frame, program, width, goal, strength, solver, limits, engine)
-    race = Race(course, z, a, rng, Policy())
+    race = Race(course, z, a, rng, Policy.of_work(course.work(count)))
     pool = race.pool([count])
     if sampled:
         whole = with_guard(program, framed(rows, weights, goal, frame).checked(), strength)
         race.course, race.n_rows = dataclasses.replace(course, problem=whole), float(n)
-    answer = index(race.winners(pool).solutions, 0)
+    answer = index(race.winners(pool, TRIAL if sampled else 0).solutions, 0)
     return left(answer, count, frame, goal.prior and goal.prior.into(frame))
 
 

@@ -1,6 +1,5 @@
 """The covariance of an estimate: observed information, sandwich, delta method."""
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -11,10 +10,14 @@ from jaxtyping import Bool, Float, PyTree
 
 from ..adjoints.condition import spectrum_at
 from ..adjoints.optimality import Optimality
+from ..core.compiling import Quick
 from ..core.numerics import matmul
-from ..core.tree import pytree
+from ..core.tree import is_float, pytree, replace
 from ..core.typing import AnyArray
+from ..engine import Engine
+from ..engine.kernels import floats
 from ..model import Mixture, Objective, Problem
+from .counts import counted, engine_of
 from .row_scores import score_outer_product
 
 
@@ -73,17 +76,63 @@ class ParameterCovariance:
             '1.81 +- 0.23'
         """
         value = function(self.mixture)
-        _, unravel = ravel_pytree(value)
-        # forward: one pass for each of p coordinates, however many numbers the function has
-        jacobian = jax.jacfwd(lambda z: ravel_pytree(function(self.origin.at(z)))[0])(
-            self.origin.zeros
-        )
-        # the matrix is 0 at absent coordinates: what depends on them would look certain
-        unknown = jnp.any((jacobian != 0) & self.absent, axis=1)
-        moving = jnp.where(self.absent, 0, jacobian)
-        covariance = matmul(matmul(moving, self.matrix), moving.T)
-        covariance = jnp.where(unknown[:, None] | unknown, jnp.nan, covariance)
-        return Estimate(value, unravel(jnp.sqrt(jnp.diagonal(covariance))), covariance)
+        unravel = ravel_pytree(value)[1]
+        real, whole = _opened(self.mixture)
+
+        def moved(tangents: list) -> Array:
+            return jax.jvp(lambda *r: ravel_pytree(function(whole(r)))[0], real, tuple(tangents))[1]
+
+        # forward, for each of p coordinates, however many numbers the function has; how these move
+        # the mixture is a program of its own, which serves any function
+        tangents = _tangents(self.is_small, self.without_rows().origin)
+        jacobian = jax.vmap(moved, -1, 1)(tangents)
+        error, covariance = _spread(self.is_small, jacobian, self.matrix, self.absent)
+        return Estimate(value, unravel(error), covariance)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether products of the matrix take less time than the compiler for fast ones."""
+        return self.matrix.shape[-1] <= 256
+
+    def without_rows(self) -> "ParameterCovariance":
+        """The same, for programs that are to serve any number of rows."""
+        objective = replace(self.origin.objective, rows=None, engine=None)
+        return replace(self, origin=replace(self.origin, objective=objective))
+
+
+def _opened(mixture: Mixture) -> tuple[tuple, Callable[[tuple], Mixture]]:
+    """The real leaves of a mixture, and the mixture of others in their place."""
+    leaves, structure = jax.tree.flatten(mixture)
+
+    def whole(real: tuple) -> Mixture:
+        rest = iter(real)
+        return structure.unflatten([next(rest) if is_float(leaf) else leaf for leaf in leaves])
+
+    return tuple(floats(leaves)), whole
+
+
+def _moves(origin: Optimality) -> list:
+    """Derivatives [..., p] of the mixture's real leaves in the coordinates."""
+    dtypes = [leaf.dtype for leaf in floats(origin.mixture)]
+
+    def leaves(z: Array) -> list:
+        moved = zip(floats(origin.at(z)), dtypes, strict=True)
+        return [leaf.astype(dtype) for leaf, dtype in moved]
+
+    return jax.jacfwd(leaves)(origin.zeros)
+
+
+def _propagated(jacobian: Array, matrix: Array, absent: Array) -> tuple[Array, Array]:
+    """The standard errors [m] of quantities, and their covariance."""
+    # the matrix is 0 at absent coordinates: what depends on them would look certain
+    unknown = jnp.any((jacobian != 0) & absent, axis=1)
+    moving = jnp.where(absent, 0, jacobian)
+    covariance = matmul(matmul(moving, matrix), moving.T)
+    covariance = jnp.where(unknown[:, None] | unknown, jnp.nan, covariance)
+    return jnp.sqrt(jnp.diagonal(covariance)), covariance
+
+
+_tangents, _spread = Quick(_moves, level=0), Quick(_propagated, level=0)
 
 
 def parameter_covariance(
@@ -116,18 +165,20 @@ def parameter_covariance(
 
     Source: Louis, J. R. Statist. Soc. B 44 (1982); White, Econometrica 50 (1982).
     """
-    problem = Problem(x, sample_weight, learn_weights=learn_weights).checked(mixture)
-    return covariance_at(mixture, problem, robust)
+    problem, total = counted(mixture, x, sample_weight, learn_weights)
+    engine = engine_of(mixture, problem)
+    return _covariance(engine is not None, mixture, problem, total, robust, engine)
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def covariance_at(mixture: Mixture, problem: Problem, robust: bool) -> ParameterCovariance:
-    """`parameter_covariance` for a checked problem."""
-    here = Optimality(Objective.of(problem), mixture)
+def _at(
+    mixture: Mixture, problem: Problem, total: Array | float, robust: bool, engine: Engine | None
+) -> ParameterCovariance:
+    here = Optimality(Objective.of(problem, engine), mixture)
     spectrum = spectrum_at(here)
     inverse = spectrum.inverse()
     if robust:
         inverse = matmul(matmul(inverse, score_outer_product(here)), inverse)
-    # not normalised: as counts they say how much information there is
-    total = problem.n_rows if problem.sample_weight is None else jnp.sum(problem.sample_weight)
     return ParameterCovariance(here, inverse / total, spectrum.absent, spectrum.condition_number)
+
+
+_covariance = Quick(_at, level=0, static_argnums=3)

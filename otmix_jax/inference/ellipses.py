@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from ..core.compiling import Quick
 from ..core.tree import pytree
 from .covariance import ParameterCovariance
 
@@ -60,6 +61,10 @@ def confidence_ellipses(covariance: ParameterCovariance, level: float = 0.95) ->
     Returns:
         `Ellipses`; NaN for an absent component, and throughout where the information is singular.
     """
+    return _at_level(covariance.is_small, covariance.without_rows(), level)
+
+
+def _ellipses(covariance: ParameterCovariance, level: Array | float) -> Ellipses:
     means = covariance.delta(lambda mixture: mixture.components.mean)
     k, d = means.value.shape
     blocks = means.covariance.reshape(k, d, k, d)
@@ -69,3 +74,6 @@ def confidence_ellipses(covariance: ParameterCovariance, level: float = 0.95) ->
     variances, directions = jnp.linalg.eigh(block)
     radius = jnp.sqrt(chi_squared_quantile(level, d)).astype(block.dtype)
     return Ellipses(means.value, block, radius * jnp.sqrt(variances), directions)
+
+
+_at_level = Quick(_ellipses, level=0)

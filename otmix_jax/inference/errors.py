@@ -1,16 +1,13 @@
 """Standard errors in the shape of the mixture."""
 
-import functools
-
-import jax
 import jax.numpy as jnp
-from jax import Array
 from jaxtyping import Float, PyTree
 
+from ..core.compiling import Quick
 from ..core.tree import pytree
 from ..core.typing import AnyArray
-from ..model import Mixture, Problem, Solution
-from .covariance import covariance_at
+from ..model import Mixture, Solution
+from .covariance import ParameterCovariance, parameter_covariance
 
 
 @pytree
@@ -80,17 +77,20 @@ def standard_errors(
         >>> errors.weights.round(3).tolist()
         [0.029, 0.029]
     """
-    problem = Problem(x, sample_weight, learn_weights=learn_weights).checked(solution.mixture)
-    return _errors(solution.mixture, problem, robust)
+    covariance = parameter_covariance(
+        solution.mixture, x, sample_weight, robust=robust, learn_weights=learn_weights
+    )
+    return _in_shape(covariance.is_small, covariance.without_rows())
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _errors(mixture: Mixture, problem: Problem, robust: bool) -> StandardErrors:
-    covariance = covariance_at(mixture, problem, robust)
+def _errors(covariance: ParameterCovariance) -> StandardErrors:
     errors = covariance.delta(_quantities).standard_error
-    present = mixture.log_weights > -jnp.inf
+    present = covariance.mixture.log_weights > -jnp.inf
     # exp has derivative 0 at -inf: an absent component's proportion would look certain
     weights = jnp.where(present, errors["weights"], jnp.nan)
     return StandardErrors(
         weights, errors["covariances"], errors["leaves"], covariance.condition_number
     )
+
+
+_in_shape = Quick(_errors, level=0)

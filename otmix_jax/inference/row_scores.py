@@ -7,9 +7,13 @@ from jax.tree_util import Partial
 from jaxtyping import Float, PyTree
 
 from ..adjoints.optimality import Optimality
+from ..core.buckets import bucket, cut, filled, on_host
+from ..core.compiling import Quick, is_traced
 from ..core.numerics import matmul
-from ..engine import Tiled
+from ..engine import Columns, Reference, Tiled
 from ..model import Mixture, Objective, Problem
+from ..model.mixtures import rows_for
+from .counts import engine_of
 
 _TILES = Tiled(1024)
 
@@ -18,7 +22,9 @@ def _tile_scores(here: Optimality, x: PyTree, a: Array) -> Float[Array, "t p"]:
     del a
 
     def log_density(z: Array, row: PyTree) -> Array:
-        return here.at(z).log_prob(jax.tree.map(lambda leaf: leaf[None], row))[0]
+        mixture = here.at(z)
+        kernel = Reference.of(Columns(mixture.log_weights), mixture.components)
+        return -kernel.potential(jax.tree.map(lambda leaf: leaf[None], row))[0]
 
     return jax.vmap(jax.grad(log_density), in_axes=(None, 0))(here.zeros, x)
 
@@ -36,8 +42,20 @@ def scores(mixture: Mixture, x: PyTree) -> Float[Array, "n p"]:
     Raises:
         ValueError: for rows that are not the mixture's; see `Mixture.log_prob`.
     """
-    here = Optimality(Objective.of(Problem(x).checked(mixture)), mixture)
+    x = rows_for(mixture, x)
+    n = jax.tree.leaves(x)[0].shape[0]
+    if on_host(x) and not is_traced(mixture):
+        x = filled(x, bucket(n))
+    problem = Problem(x).checked(mixture)
+    return cut(_by_row(engine_of(mixture, problem) is not None, mixture, problem), n)
+
+
+def _scores(mixture: Mixture, problem: Problem) -> Float[Array, "n p"]:
+    here = Optimality(Objective.of(problem), mixture)
     return _TILES.map(Partial(_tile_scores, here), here.objective.rows)
+
+
+_by_row = Quick(_scores, level=0)
 
 
 def _outer(here: Optimality, x: PyTree, row_weight: Array) -> Float[Array, "p p"]:

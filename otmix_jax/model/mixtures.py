@@ -10,12 +10,15 @@ from jax import Array
 from jax.tree_util import Partial
 from jaxtyping import Float, Int, PRNGKeyArray, PyTree
 
+from ..core.buckets import bucket, cut, filled, on_host
+from ..core.compiling import is_traced
 from ..core.numerics import log_proportions, logsumexp, normalize, normalize_log, proportions
 from ..core.reading import read_rows
 from ..core.status import Status
 from ..core.tree import cast, is_float, is_plain, pytree, replace, static
 from ..core.typing import AnyArray
 from ..engine import Columns, Kernel, Rows, choose
+from ..engine.engine import SMALLEST
 from ..families.coordinates import Frame
 from ..families.family import Family, check_columns
 
@@ -76,7 +79,7 @@ class Mixture:
                 than the mixture describes; for masked or missing cells.
             TypeError: for a sparse matrix.
         """
-        return -_by_row(self, x, _potential)
+        return _by_row(self, x, _log_density)
 
     def responsibilities(self, x: PyTree) -> Float[Array, "n k"]:
         """P(component | row) [n, k]: the note's plan (3.2) with each row divided by its weight.
@@ -142,9 +145,9 @@ class Mixture:
         }
 
 
-def _potential(kernel: Kernel, x: PyTree, a: Array) -> Array:
+def _log_density(kernel: Kernel, x: PyTree, a: Array) -> Array:
     del a
-    return kernel.potential(x)
+    return -kernel.potential(x)
 
 
 def _conditional(kernel: Kernel, x: PyTree, a: Array) -> Array:
@@ -189,9 +192,14 @@ def check_shapes(mixture: Mixture, x: PyTree) -> None:
 
 
 def _by_row(mixture: Mixture, x: PyTree, tile: Callable[..., Array]) -> Array:
-    x = jax.tree.map(jnp.asarray, rows_for(mixture, x))
+    x = rows_for(mixture, x)
     # functions of the module: a lambda would be compiled anew at each call
-    return _tile_by_tile(mixture, x, tile)
+    if not on_host(x) or is_traced(mixture):
+        return _tile_by_tile(mixture, jax.tree.map(jnp.asarray, x), tile)
+    n = len(jax.tree.leaves(x)[0])
+    # few rows have a kernel of their own, whose digits a bucket of more would not have
+    size = SMALLEST if n <= SMALLEST < bucket(n) else bucket(n)
+    return cut(_tile_by_tile(mixture, filled(x, size), tile), n)
 
 
 @functools.partial(jax.jit, static_argnums=2)

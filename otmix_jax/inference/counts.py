@@ -1,0 +1,61 @@
+"""The rows as inference counts them, and the programs that they are worth."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import PyTree
+
+from ..core.buckets import bucket, filled, on_host
+from ..core.compiling import is_staged, is_traced
+from ..core.reading import numbers
+from ..engine import Engine, Reference, Tiled
+from ..engine.engine import tile_size
+from ..model import Mixture, Problem
+from ..model.mixtures import rows_for
+
+WORK = 2**24
+"""Rows x columns x components x parameters up to which a Hessian is made in less time than a
+program for it is made fast."""
+
+
+def counted(
+    mixture: Mixture, x: PyTree, sample_weight: Any = None, learn_weights: bool | None = None
+) -> tuple[Problem, Array | float]:
+    """The checked problem, and the total weight, which says how much information there is.
+
+    Rows of the host go up to their bucket by absent ones, so that another number of rows is no
+    other program.
+
+    Raises:
+        ValueError: for rows or weights that are not the mixture's, or not as many.
+    """
+    x = rows_for(mixture, x, sample_weight)
+    given, n = sample_weight, jax.tree.leaves(x)[0].shape[0]
+    if not is_traced(given):
+        # counted here: a problem's weights may be in another unit
+        given = np.ones(n) if given is None else np.asarray(numbers(given, "sample_weight"))
+    if on_host(x) and given.shape == (n,) and not is_traced((mixture, given)):
+        size = bucket(n)
+        # float: weights of bools are counts, too
+        x, given = filled(x, size), np.append(given.astype(float), np.zeros(size - n))
+        problem = Problem(x, given, learn_weights=learn_weights).checked(mixture)
+        return problem, float(given.sum())
+    problem = Problem(x, sample_weight, learn_weights=learn_weights).checked(mixture)
+    if sample_weight is None:
+        return problem, float(n)
+    return problem, jnp.sum(given) if is_traced(given) else float(given.sum())
+
+
+def engine_of(mixture: Mixture, problem: Problem) -> Engine | None:
+    """The engine whose program compiles soonest, where compiling takes longer than what is
+    compiled; None where it does not, or where this is part of another program.
+    """
+    columns = sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(problem.x))
+    work = problem.n_rows * columns * mixture.n_components * mixture.n_parameters
+    if work > WORK or is_traced((mixture, problem)) or is_staged():
+        return None
+    return Engine(Reference, Tiled(tile_size(Reference, mixture.components, problem.dtype)))
