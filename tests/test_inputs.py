@@ -32,7 +32,7 @@ fit, fit_batch, select, plan, certificate, likelihood = map(
     (om.fit, om.fit_batch, om.select, om.plan, om.certificate, om.negative_log_likelihood),
 )
 FEW: dict[str, Any] = {"starts": om.Starts(n_init=1)}
-LIMITS = om.Limits()
+LIMITS = om.Limits(tolerance=1e-8)
 DTYPES = (np.float64, np.float32)
 LABELS = np.repeat([0, 1], 30)
 

@@ -44,7 +44,7 @@ def test_a_leap_ends_a_geometric_path():
     landed, length, _ = _leap(at(0), at(1), at(2), jnp.asarray(100.0))
     np.testing.assert_allclose(length, 1 / (1 - rate), rtol=1e-12)
     np.testing.assert_allclose(landed.components.mean, limit, atol=1e-13)
-    third, _ = _leap(at(0), at(1), at(2), jnp.asarray(1.0))
+    third, *_ = _leap(at(0), at(1), at(2), jnp.asarray(1.0))
     assert_same_mixture(third, at(2), atol=1e-13)
 
 
@@ -53,9 +53,9 @@ def test_a_leap_of_length_one_is_the_step_of_em(blobs, structure):
         jnp.array([0.2, 0.5, 0.3]), start(blobs, 3, structure).components
     )
     second, third = along(first, 0.1), along(first, 0.17)
-    landed, _ = _leap(first, second, third, jnp.asarray(1.0))
+    landed, *_ = _leap(first, second, third, jnp.asarray(1.0))
     assert_same_mixture(landed, third, atol=1e-13)
-    still, length = _leap(first, first, first, jnp.asarray(4.0))
+    still, length, _ = _leap(first, first, first, jnp.asarray(4.0))
     assert_same_mixture(still, first, atol=1e-15)
     assert length == 1
 

@@ -139,8 +139,8 @@ class _Family:
                     self.leave(solution, count),
                     contest.total,
                     race.course.overlap(solution.mixture),
-                    held[number],
-                    seconds[number],
+                    float(held[number]),
+                    float(seconds[number]),
                     (pool.solutions.objective[pool.counts == count] + _volume(self.frame)).tolist(),
                 )
             )
@@ -180,11 +180,10 @@ class _Family:
             return left(solution, count, frame, prior)
         assert isinstance(frame, Affine)
         unit = np.broadcast_to(frame.columns, np.shape(frame.origin))
-        solution = jax.device_get(left(solution, count, Affine(frame.origin, unit), prior))
+        solution = left(solution, count, Affine(frame.origin, unit), prior)
         components = solution.mixture.components
         settled = replace(components, covariance=components.covariance.settled(self.kind))
-        mixture = replace(solution.mixture, components=settled)
-        return jax.device_put(replace(solution, mixture=mixture))
+        return replace(solution, mixture=replace(solution.mixture, components=settled))
 
 
 def _is_of(mixture: Mixture, family: Description) -> bool:

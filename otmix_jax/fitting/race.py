@@ -107,7 +107,7 @@ class Race:
         """Places of the best of each number of components: healthy first, then low, then apart."""
         grade = np.maximum(pool.solutions.status, int(Status.STALLED))
         objective = np.nan_to_num(pool.solutions.objective, nan=np.inf, posinf=np.inf)
-        order = np.lexsort((objective, grade))
+        order = np.lexsort((objective, grade)).tolist()
         kept: list[int] = []
         for count in np.unique(pool.counts):
             mine = [place for place in order if pool.counts[place] == count]
@@ -126,7 +126,7 @@ class Race:
         labels, own = portfolio(z, weight, count, starts, self.rng)
         plans = np.zeros((starts, len(self.z), count))
         plans[:, present] = labels[..., None] == np.arange(count)
-        return [Start(*one) for one in zip(plans, own, strict=True)]
+        return [Start(plan, bool(shaped)) for plan, shaped in zip(plans, own, strict=True)]
 
     def go(self, mixtures: Mixture, counts: np.ndarray, steps: int, gap: float) -> Pool:
         """Runs of at most so many steps."""
@@ -150,7 +150,7 @@ class Race:
 
     def shares(self, pool: Pool, place: int) -> tuple[np.ndarray, np.ndarray]:
         """Responsibilities and costs [n, k] of one of them; none for absent rows."""
-        return self.shares_of(index(pool.solutions.mixture, place), pool.counts[place])
+        return self.shares_of(index(pool.solutions.mixture, place), int(pool.counts[place]))
 
     def shares_of(self, mixture: Mixture, count: int) -> tuple[np.ndarray, np.ndarray]:
         """The same of a mixture in the frame."""

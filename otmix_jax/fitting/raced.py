@@ -1,6 +1,7 @@
 """A fit by a race: many rows are stood for by some, and the last runs are on all."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from ..core.compiling import Quick
 from ..core.tree import cast, index, replace
 from ..engine import Engine
 from ..families.coordinates import Frame
-from ..model import Mixture, Problem, Solution
+from ..model import Problem, Solution
 from ..solvers import Limits, Solver
 from .course import Course, padded, rung
 from .edge import Goal
@@ -73,7 +74,7 @@ def course_of(
     problem = Problem(x, a, goal.epsilon, goal.coupling, prior, goal.learn_weights)
     problem = with_guard(program, problem.checked(), strength)
     course = Course(program.family, problem, width, solver, limits, engine)
-    z = np.asarray(program.family.embed(x), float)
+    z = np.asarray(program.family.embed(problem.x), float)
     return course, z, np.ones(len(z)) if a is None else a
 
 
@@ -94,11 +95,25 @@ def sample(
 def left(solution: Solution, count: int, frame: Frame, prior: Any) -> Solution:
     """A solution of K_max components out of its frame, with those that are meant, on the device."""
     solution = jax.device_get(_left(True, solution, frame, prior))
-    mixture, run = solution.mixture, solution.certificate
-    components = mixture.components.take(np.arange(count))
-    mixture = Mixture(mixture.log_weights[:count], components)
-    run = replace(run, spurious=run.spurious[:count])
-    return jax.device_put(replace(solution, mixture=mixture, certificate=run))
+    leaves, structure = jax.tree.flatten(solution.mixture)
+    shapes = _shapes(structure, tuple((leaf.shape, leaf.dtype.name) for leaf in leaves), count)
+    # slices by hand: taken on the device, each number of components would be a program
+    leaves = [leaf[tuple(map(slice, shape))] for leaf, shape in zip(leaves, shapes, strict=True)]
+    # put first: what is made of host arrays is no solution yet
+    mixture, spurious = jax.device_put(
+        (jax.tree.unflatten(structure, leaves), solution.certificate.spurious[:count])
+    )
+    solution = jax.device_put(solution)
+    run = replace(solution.certificate, spurious=spurious)
+    return replace(solution, mixture=mixture, certificate=run)
+
+
+@functools.lru_cache(maxsize=1024)
+def _shapes(structure: Any, kinds: tuple, count: int) -> tuple[tuple[int, ...], ...]:
+    """Of a mixture's leaves when only the first components are there."""
+    whole = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*kind) for kind in kinds])
+    some = jax.eval_shape(lambda mixture: mixture.take(np.arange(count)), whole)
+    return tuple(leaf.shape for leaf in jax.tree.leaves(some))
 
 
 def _out_of(solution: Solution, frame: Frame, prior: Any) -> Solution:

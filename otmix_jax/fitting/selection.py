@@ -244,5 +244,11 @@ class _Table:
         solution = apart(count, fits.solution, number, self.frame, prior)
         values = np.asarray(fits.start_values)[0, number] + float(self.frame.log_volume)
         return candidate(
-            self.program.family, solution, self.total, overlap, held, seconds, values.tolist()
+            self.program.family,
+            solution,
+            self.total,
+            float(overlap),
+            float(held),
+            float(seconds),
+            values.tolist(),
         )

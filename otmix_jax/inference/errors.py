@@ -1,6 +1,7 @@
 """Standard errors in the shape of the mixture."""
 
 import jax.numpy as jnp
+from jax import Array
 from jaxtyping import Float, PyTree
 
 from ..core.compiling import Quick

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -74,9 +75,6 @@ class Projected(Covariance):
     def settled(self, kind: type[Covariance]) -> Covariance:
         """The same as one of `KINDS`, on the host."""
         factor = np.asarray(self.factor)
-        if kind is Full:
-            return Full(factor)
-        if kind is Tied:
-            return Tied(factor[0])
-        deviations = np.diagonal(factor, axis1=1, axis2=2).copy()
-        return Diagonal(deviations) if kind is Diagonal else Spherical(deviations[:, 0])
+        deviations = np.diagonal(factor, axis1=1, axis2=2)
+        own = {Full: factor, Tied: factor[0], Diagonal: deviations, Spherical: deviations[:, 0]}
+        return kind(jax.device_put(own[kind]))  # type: ignore[call-arg]
