@@ -22,9 +22,9 @@ from ..solvers import Limits, Solver
 from .choices import Candidate, candidate
 from .course import WORK, Course, rung
 from .edge import Goal
-from .programs import Program, frame_of, framed, with_guard
+from .programs import Program, frame_of
 from .race import OF_MANY, Pool, Race, Start
-from .raced import PER_COMPONENT, SAMPLE, TRIAL, course_of, left, sample
+from .raced import PER_COMPONENT, SAMPLE, course_of, left, sample, whole_course
 
 NARROW = 8
 """Columns up to which free covariances cost no more than a program for each structure."""
@@ -111,21 +111,22 @@ class _Family:
         course, z, a = course_of(rows, weights, self.frame, *told, *how)
         return dataclasses.replace(course, kind=self.kind), z, a
 
-    def answers(self, race: Race, weights: np.ndarray | None, given: Sequence[Start]) -> Any:
-        """Every number's solutions in the race, and the best at the end on all rows."""
-        pool = race.pool(sorted(set(self.contest.counts.tolist())), given)
-        if self.sampled:
-            goal, rows = self.goal, self.contest.rows
-            problem = framed(rows, weights, goal, self.frame).checked()
-            whole = with_guard(self.program, problem, self.strength)
-            race.course = dataclasses.replace(race.course, problem=whole)
-        return pool, race.winners(pool, TRIAL if self.sampled else 0)
+    def answers(
+        self, race: Race, weights: np.ndarray | None, given: Sequence[Start]
+    ) -> tuple[Pool, Pool, Course]:
+        """All answers of a race, the best of each number on all rows, and the course of these."""
+        pool, told = race.pool(sorted(set(self.contest.counts.tolist())), given), race.course
+        if not self.sampled:
+            return pool, race.winners(pool), told
+        rows = self.contest.rows, weights, self.frame
+        whole = whole_course(told, *rows, self.program, self.goal, self.strength)
+        return pool, race.winners(pool, whole), whole
 
     def candidates(self) -> list[Candidate]:
         """One for each number of components."""
         begin, contest = time.perf_counter(), self.contest
         race = self.race(contest.weights)
-        pool, winners = self.answers(race, contest.weights, self.given(race))
+        pool, winners, whole = self.answers(race, contest.weights, self.given(race))
         held = self.held_out(race, winners)
         steps = np.array([pool.solutions.n_steps[pool.counts == k].sum() for k in contest.counts])
         seconds = (time.perf_counter() - begin) * steps / max(steps.sum(), 1)
@@ -136,9 +137,9 @@ class _Family:
             made.append(
                 candidate(
                     self.program.family,
-                    self.leave(solution, count),
+                    self.leave(solution, race.order(solution.mixture, count)),
                     contest.total,
-                    race.course.overlap(solution.mixture),
+                    whole.overlap(solution.mixture),
                     float(held[number]),
                     float(seconds[number]),
                     (pool.solutions.objective[pool.counts == count] + _volume(self.frame)).tolist(),
@@ -164,7 +165,7 @@ class _Family:
             whole = np.ones(len(held)) if contest.weights is None else contest.weights
             fold = self.race(whole - held)
             given = [Start(race.shares(winners, place)[0]) for place in range(len(winners.counts))]
-            _, ends = self.answers(fold, whole - held, [] if self.sampled else given)
+            _, ends, _ = self.answers(fold, whole - held, [] if self.sampled else given)
             out = self.course(held)
             for number, count in enumerate(contest.counts.tolist()):
                 solution = index(ends.solutions, ends.counts.tolist().index(count))
@@ -173,14 +174,14 @@ class _Family:
                 value[number] += np.nan if failed else lost
         return value + _volume(self.frame)
 
-    def leave(self, solution: Solution, count: int) -> Solution:
+    def leave(self, solution: Solution, order: np.ndarray) -> Solution:
         """In the units of the rows, and of its own structure."""
         frame, prior = self.frame, self.goal.prior and self.goal.prior.into(self.frame)
         if self.kind is None:
-            return left(solution, count, frame, prior)
+            return left(solution, order, frame, prior)
         assert isinstance(frame, Affine)
         unit = np.broadcast_to(frame.columns, np.shape(frame.origin))
-        solution = left(solution, count, Affine(frame.origin, unit), prior)
+        solution = left(solution, order, Affine(frame.origin, unit), prior)
         components = solution.mixture.components
         settled = replace(components, covariance=components.covariance.settled(self.kind))
         return replace(solution, mixture=replace(solution.mixture, components=settled))

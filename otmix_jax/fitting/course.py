@@ -33,6 +33,7 @@ from ..engine import (
 )
 from ..families import Description
 from ..families.covariance import Covariance
+from ..families.covariance.projected import one_hot
 from ..initializers.assigned import started
 from ..model import Mixture, Objective, Problem, Solution
 from ..solvers import Limits, Solver
@@ -117,9 +118,13 @@ class Course:
         """Drawn with free covariances, held to the structure from the first step on."""
         if self.kind is None:
             return mixtures
-        components = mixtures.components
-        covariance = components.covariance.of_kind(self.kind)
-        return replace(mixtures, components=replace(components, covariance=covariance))
+        kind = one_hot(self.kind)
+
+        def held(path: tuple, leaf: Array) -> Any:
+            is_kind = getattr(path[-1], "name", "") == "kind"
+            return np.broadcast_to(kind.astype(leaf.dtype), leaf.shape) if is_kind else leaf
+
+        return jax.tree_util.tree_map_with_path(held, mixtures)
 
     def run(self, starts: Mixture, counts: np.ndarray, limits: Limits) -> Solution:
         """Every start to its end, on the host: leading axis [s]."""
@@ -178,7 +183,7 @@ def _drawn(
     family: Description, problem: Problem, plans: Array, own: Array, n_lanes: Array | int
 ) -> Mixture:
     def one(lane: Array) -> Mixture:
-        return started(problem, plans[lane], family, own[lane])
+        return started(problem, plans[lane].astype(problem.dtype), family, own[lane])
 
     return _in_turn(one, n_lanes, len(own))
 

@@ -20,7 +20,7 @@ from ..engine import Engine
 from ..families.coordinates import Frame
 from ..initializers import kmeans
 from ..model import Mixture, Objective, Problem, Solution
-from ..solvers import EM, Limits, Solver
+from ..solvers import Limits, Solver, Squarem
 from ..solvers.loop import run
 from ..transport.couplings import Coupling
 from . import edge
@@ -48,17 +48,19 @@ def fit_batch(
     goal: Goal = Goal(),
     starts: Starts = Starts(),
     limits: Limits = Limits(),
-    solver: Solver = EM(),
+    solver: Solver = Squarem(),
     engine: Engine | None = None,
     slice_lanes: int = 4096,
     progress: bool | Callable[[int, int], Any] = False,
 ) -> Batch:
-    """Fits a mixture to each of many data sets, as `fit` does one, all of them at once.
+    """Fits a mixture to each of many data sets, all of them at once, from several starts each.
 
     Data sets are padded with absent rows into a few sizes. All starts of all data sets of a size
-    are lanes of one computation, and lanes that are done are left out of it. Problem b draws its
-    starts from `jax.random.fold_in(key, b)`: `fit(x[b], ..., key=jax.random.fold_in(key, b))` is
-    the same fit. What cannot be fitted gets a status and NaN, and disturbs no other.
+    are lanes of one computation, and lanes that are done are left out of it. There is no race:
+    each start runs to its end. Problem b draws its starts from `jax.random.fold_in(key, b)`, so
+    `fit(x[b], ..., key=jax.random.fold_in(key, b), starts=Starts(n_init=8))` is the same fit, and
+    so it is with any starts that are given to both. What cannot be fitted gets a status and NaN,
+    and disturbs no other.
 
     Args:
         x: a sequence of b tables [n, d] (or dicts of columns) of any lengths, or one array
@@ -70,7 +72,8 @@ def fit_batch(
         sample_weight: a sequence of b weights [n], or one array [b, n]; a row of weight 0 is
             absent and may hold anything.
         goal: see `Goal`; the same on every problem, a prior's strengths relative to its mass.
-        starts: see `Starts`; `initial` has a leading axis b, such as `batch.mixture`.
+        starts: see `Starts`; 8 starts by default. `initial` has a leading axis b, such as
+            `batch.mixture`.
         limits: see `solvers.Limits`; the history has one entry, the value of the start.
         solver: see `fit`.
         engine: see `fit`.

@@ -8,6 +8,7 @@ lend one another their answers, with one component more or less.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,6 +27,10 @@ SAME = 0.05
 """Nats of the total log-likelihood within which two answers count as one."""
 ROUGH = 0.05
 """Nats that runs of a race may leave; the answer stops by its own limits."""
+
+
+TRIAL = 8
+"""Steps on all rows, after which the better finalist alone goes on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,11 +133,14 @@ class Race:
         plans[:, present] = labels[..., None] == np.arange(count)
         return [Start(plan, bool(shaped)) for plan, shaped in zip(plans, own, strict=True)]
 
-    def go(self, mixtures: Mixture, counts: np.ndarray, steps: int, gap: float) -> Pool:
-        """Runs of at most so many steps."""
-        limits = self.course.limits
+    def go(
+        self, mixtures: Mixture, counts: np.ndarray, steps: int, gap: float, on: Any = None
+    ) -> Pool:
+        """Runs of at most so many steps; on this course, or another."""
+        course = on or self.course
+        limits = course.limits
         limits = replace(limits, max_steps=min(steps, int(limits.max_steps)), gap=gap)
-        return Pool(self.course.run(mixtures, counts, limits), counts)
+        return Pool(course.run(mixtures, counts, limits), counts)
 
     def heat(self, starts: Sequence[Start], most: int) -> Pool:
         """Short runs, of which at most so many of each number of components go on to the end."""
@@ -158,6 +166,13 @@ class Race:
         share = responsibilities(np.asarray(mixture.log_weights)[:count], cost)
         share[self.weight == 0] = 0
         return share, cost
+
+    def order(self, mixture: Mixture, count: int) -> np.ndarray:
+        """The components in the order in which rows meet them first, whatever start found them."""
+        claimed = self.shares_of(mixture, count)[0][self.weight > 0].argmax(axis=1)
+        _, met = np.unique(claimed, return_index=True)
+        seen = claimed[np.sort(met)]
+        return np.concatenate([seen, np.setdiff1d(np.arange(count), seen)])
 
     def exchanges(self, pool: Pool, place: int) -> list[Start]:
         """Starts that merge and split components of one of them."""
@@ -215,12 +230,13 @@ class Race:
                 break
         return pool
 
-    def winners(self, pool: Pool, trial: int = 0) -> Pool:
+    def winners(self, pool: Pool, on: Course | None = None) -> Pool:
         """The best of each number of components at the very end; healthy ones if there are any.
 
         Args:
             pool: not polished yet.
-            trial: steps after which only the better of the finalists go on; 0 for all to the end.
+            on: another course, of more rows: there only the better of the finalists after a trial
+                go on.
         """
         limits, done = self.course.limits, None
         order, most = self.first(pool, 3 * self.policy.finish), self.policy.finish
@@ -231,10 +247,10 @@ class Race:
         while batch := [place for places in waiting.values() for place in places[:most]]:
             waiting = {count: places[most:] for count, places in waiting.items()}
             ends = pool.take(batch)
-            if trial:
-                ends = self.go(ends.solutions.mixture, ends.counts, trial, 0.0)
+            if on is not None:
+                ends = self.go(ends.solutions.mixture, ends.counts, TRIAL, 0.0, on)
                 ends = ends.take(self.first(ends, 1))
-            told = int(limits.max_steps), float(limits.gap)
+            told = int(limits.max_steps), float(limits.gap), on
             ends = self.go(ends.solutions.mixture, ends.counts, *told)
             done = ends if done is None else done.join(ends)
             for place in self.first(done, 1):

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
 from jaxtyping import PyTree
 
 from ..core.compiling import Quick
@@ -21,8 +22,6 @@ from .race import Policy, Race
 
 SAMPLE, PER_COMPONENT = 4000, 250
 """Rows that a race looks at, at most; the finalists then run on all."""
-TRIAL = 8
-"""Steps on all rows, after which the better finalist alone goes on."""
 
 
 def raced(
@@ -47,11 +46,10 @@ def raced(
     course, z, a = course_of(*few, frame, program, width, goal, strength, solver, limits, engine)
     race = Race(course, z, a, rng, Policy.of_work(course.work(count)))
     pool = race.pool([count])
-    if sampled:
-        whole = with_guard(program, framed(rows, weights, goal, frame).checked(), strength)
-        race.course, race.n_rows = dataclasses.replace(course, problem=whole), float(n)
-    answer = index(race.winners(pool, TRIAL if sampled else 0).solutions, 0)
-    return left(answer, count, frame, goal.prior and goal.prior.into(frame))
+    whole = whole_course(course, rows, weights, frame, program, goal, strength) if sampled else None
+    answer = index(race.winners(pool, whole).solutions, 0)
+    order = race.order(answer.mixture, count)
+    return left(answer, order, frame, goal.prior and goal.prior.into(frame))
 
 
 def course_of(
@@ -78,6 +76,20 @@ def course_of(
     return course, z, np.ones(len(z)) if a is None else a
 
 
+def whole_course(
+    course: Course,
+    rows: PyTree,
+    weights: np.ndarray | None,
+    frame: Frame,
+    program: Program,
+    goal: Goal,
+    strength: float | None,
+) -> Course:
+    """The course of all rows, which are read in the frame where they are."""
+    problem = framed(rows, weights, goal, frame).checked()
+    return dataclasses.replace(course, problem=with_guard(program, problem, strength))
+
+
 def sample(
     rows: PyTree, weights: np.ndarray | None, most: int, rng: np.random.Generator
 ) -> tuple[PyTree, None]:
@@ -92,9 +104,18 @@ def sample(
     return jax.tree.map(lambda leaf: leaf[np.sort(drawn)], rows), None
 
 
-def left(solution: Solution, count: int, frame: Frame, prior: Any) -> Solution:
-    """A solution of K_max components out of its frame, with those that are meant, on the device."""
-    solution = jax.device_get(_left(True, solution, frame, prior))
+def left(solution: Solution, order: np.ndarray, frame: Frame, prior: Any) -> Solution:
+    """A solution of K_max components out of its frame, with those that are meant, on the device.
+
+    Args:
+        solution: the race's.
+        order: [k] the components that are meant, as they are to follow one another.
+        frame: where the rows were fitted.
+        prior: the problem's.
+    """
+    count, whole = len(order), len(solution.mixture.log_weights)
+    others = np.setdiff1d(np.arange(whole), order)
+    solution = jax.device_get(_left(True, solution, np.append(order, others), frame, prior))
     leaves, structure = jax.tree.flatten(solution.mixture)
     shapes = _shapes(structure, tuple((leaf.shape, leaf.dtype.name) for leaf in leaves), count)
     # slices by hand: taken on the device, each number of components would be a program
@@ -116,7 +137,10 @@ def _shapes(structure: Any, kinds: tuple, count: int) -> tuple[tuple[int, ...], 
     return tuple(leaf.shape for leaf in jax.tree.leaves(some))
 
 
-def _out_of(solution: Solution, frame: Frame, prior: Any) -> Solution:
+def _out_of(solution: Solution, order: Array, frame: Frame, prior: Any) -> Solution:
+    run = solution.certificate
+    run = replace(run, spurious=run.spurious[order])
+    solution = replace(solution, mixture=solution.mixture.take(order), certificate=run)
     return solution.out_of(cast(frame, solution.value.dtype), prior)
 
 

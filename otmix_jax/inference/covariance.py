@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Bool, Float, PyTree
@@ -14,7 +15,7 @@ from ..core.compiling import Quick
 from ..core.numerics import matmul
 from ..core.tree import is_float, pytree, replace
 from ..core.typing import AnyArray
-from ..engine import Engine
+from ..engine import Engine, Rows
 from ..engine.kernels import floats
 from ..model import Mixture, Objective, Problem
 from .counts import counted, engine_of
@@ -96,7 +97,8 @@ class ParameterCovariance:
 
     def without_rows(self) -> "ParameterCovariance":
         """The same, for programs that are to serve any number of rows."""
-        objective = replace(self.origin.objective, rows=None, engine=None)
+        none = Rows({}, jax.device_put(np.zeros(0)))
+        objective = replace(self.origin.objective, rows=none, engine=None)
         return replace(self, origin=replace(self.origin, objective=objective))
 
 

@@ -66,15 +66,14 @@ class Projected(Covariance):
         """See `Covariance.spanned`."""
         return jnp.dot(self.kind[0], np.array([kind.geometry.SPANNED or d for kind in KINDS]))
 
-    def of_kind(self, kind: type[Covariance]) -> "Projected":
-        """Held to one of `KINDS`."""
-        chosen = np.zeros((*self.factor.shape[:-2], len(KINDS)), self.factor.dtype)
-        chosen[..., KINDS.index(kind)] = 1
-        return replace(self, kind=chosen)
-
     def settled(self, kind: type[Covariance]) -> Covariance:
         """The same as one of `KINDS`, on the host."""
         factor = np.asarray(self.factor)
         deviations = np.diagonal(factor, axis1=1, axis2=2)
         own = {Full: factor, Tied: factor[0], Diagonal: deviations, Spherical: deviations[:, 0]}
         return kind(jax.device_put(own[kind]))  # type: ignore[call-arg]
+
+
+def one_hot(kind: type[Covariance]) -> np.ndarray:
+    """`Projected.kind` of one component."""
+    return np.eye(len(KINDS))[KINDS.index(kind)]
