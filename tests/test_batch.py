@@ -58,6 +58,13 @@ def test_a_ragged_batch_is_the_separate_fits(covariance):
     assert_separate_fits(batch, x, [0, 3, 6] if covariance is None else [3], **options)
 
 
+def test_by_default_each_has_eight_starts_and_no_race():
+    x = ragged_list([40])
+    batch = om.fit_batch(x, 3, key=KEY)
+    assert batch.starts.value.shape == (1, 8)
+    assert_separate_fits(batch, x, [0], starts=om.Starts(n_init=8))
+
+
 def test_priors_and_held_proportions_are_those_of_fit():
     """In the units of the rows, which are standardised inside, each data set by its own."""
     x = [50 * rows for rows in ragged_list([40, 60])]
@@ -111,7 +118,8 @@ def test_it_is_solve_under_vmap():
         goal=om.Goal(ridge=0.0),
         limits=om.Limits(tolerance=1e-10),
     )
-    pure = jax.vmap(lambda x, m: om.solve(om.Problem(x), m, tolerance=1e-10))(x, start)
+    solver = om.solvers.Squarem()
+    pure = jax.vmap(lambda x, m: om.solve(om.Problem(x), m, solver, tolerance=1e-10))(x, start)
     np.testing.assert_array_equal(batch.n_steps, pure.n_steps)
     np.testing.assert_allclose(batch.value, pure.value, rtol=1e-9)
     np.testing.assert_allclose(
@@ -186,7 +194,7 @@ def test_warm_start_from_a_batch():
     first = om.fit_batch(x, 3, key=KEY, starts=om.Starts(n_init=2))
     again = om.fit_batch(x, 3, key=KEY, starts=om.Starts(initial=first.mixture))
     assert again.starts.value.shape == (3, 1)
-    assert np.max(again.n_steps) <= 2
+    assert np.max(again.n_steps) <= 3  # two of EM, by which it stops, and the leap between them
     np.testing.assert_allclose(again.value, first.value, rtol=1e-7)
 
 

@@ -59,7 +59,8 @@ def test_collinear_columns_collapse_without_a_ridge_and_not_with_one():
     with pytest.raises(om.FitError, match=r"COLLAPSED.*ridge") as caught:
         om.fit(x, 2, key=0, goal=om.Goal(ridge=0.0))
     assert is_finite(caught.value.solution.mixture)
-    assert status(om.fit(x, 2, key=0, goal=om.Goal(ridge=1e-6))) == "CONVERGED"
+    starts = om.Starts(n_init=8)  # a race runs on until the second component holds nothing
+    assert status(om.fit(x, 2, key=0, goal=om.Goal(ridge=1e-6), starts=starts)) == "CONVERGED"
 
 
 @pytest.mark.parametrize("k", [1, 3])
@@ -68,7 +69,7 @@ def test_identical_rows_stay_finite(k):
         warnings.simplefilter("ignore", om.ConvergenceWarning)
         solution = om.fit(np.ones((20, 2)), k, key=0)
     assert is_finite(solution.mixture)
-    assert status(solution) == ("COLLAPSED" if k == 1 else "EMPTY_COMPONENT")
+    assert status(solution) == "COLLAPSED"
 
 
 def test_an_empty_component_is_a_status_and_a_warning(blobs):

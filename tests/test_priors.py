@@ -201,8 +201,8 @@ def test_the_derivative_with_frozen_means_is_that_of_the_answer(blobs):
 
 
 def test_a_warm_start_needs_few_steps(blobs):
-    first = om.fit(blobs, 3, key=0)
+    first = om.fit(blobs, 3, key=0, starts=om.Starts(n_init=8))
     again = om.fit(blobs, 3, key=0, starts=om.Starts(initial=first.mixture))
-    assert int(again.n_steps) <= 2
+    assert int(again.n_steps) <= 3
     assert int(first.n_steps) > 10
     np.testing.assert_allclose(again.value, first.value, rtol=1e-8)

@@ -86,7 +86,7 @@ def test_solve_and_fit_keep_their_programs(blobs):
 
     initial = start(blobs)
     om.solve(om.Problem(blobs), initial)
-    om.fit(blobs, 2, key=0, starts=om.Starts(n_init=2))
+    om.fit(blobs, 2, key=0, starts=om.Starts(n_init=2), limits=om.Limits(tolerance=1e-8))
     sizes = _solve._cache_size(), _best_of_starts._cache_size()
     om.solve(om.Problem(blobs + 1), initial, tolerance=1e-4, max_steps=11)
     om.fit(

@@ -3,9 +3,9 @@
 from .batches import Batch as Batch
 from .choices import Candidate as Candidate
 from .choices import Choice as Choice
-from .edge import Goal as Goal
-from .edge import Starts as Starts
 from .many import fit_batch as fit_batch
+from .options import Goal as Goal
+from .options import Starts as Starts
 from .selection import select as select
 from .single import ConvergenceWarning as ConvergenceWarning
 from .single import FitError as FitError

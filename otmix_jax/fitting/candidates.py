@@ -24,9 +24,9 @@ from ..families.coordinates import Frame
 from ..initializers.seeds import present_rows, sample_rows, start_from_plan
 from ..model import Mixture, Problem, Solution
 from ..solvers import Limits, Solver
-from .edge import Goal
 from .lanes import Lanes, run_lanes
 from .many import STRIDE, block_size, given, stated
+from .options import Goal
 from .programs import SIDE_BY_SIDE, Program, best_start, first_mixture
 
 SPIKE = 0.25

@@ -21,7 +21,7 @@ from ..model import Mixture, Solution
 from ..solvers import Limits, Solver
 from .choices import Candidate, candidate
 from .course import WORK, Course, rung
-from .edge import Goal
+from .options import Goal
 from .programs import Program, frame_of
 from .race import OF_MANY, Pool, Race, Start
 from .raced import PER_COMPONENT, SAMPLE, course_of, left, sample, whole_course

@@ -120,7 +120,7 @@ class Course:
             return mixtures
         kind = one_hot(self.kind)
 
-        def held(path: tuple, leaf: Array) -> Any:
+        def held(path: tuple, leaf: Any) -> Any:
             is_kind = getattr(path[-1], "name", "") == "kind"
             return np.broadcast_to(kind.astype(leaf.dtype), leaf.shape) if is_kind else leaf
 

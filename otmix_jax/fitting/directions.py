@@ -18,7 +18,7 @@ from ..core.tree import replace
 from ..families import Description, Subspace
 from ..families.coordinates import power_of_two
 from ..model import Mixture, Solution
-from .edge import Goal
+from .options import Goal
 from .programs import frame_of
 
 WIDEST = 512

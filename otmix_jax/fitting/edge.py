@@ -1,11 +1,9 @@
-"""The host edge: the options that `fit`, `fit_batch` and `select` share, and what is refused.
+"""The host edge: what `fit`, `fit_batch` and `select` refuse.
 
 Every refusal says what was received, where, and what to do.
 """
 
-import dataclasses
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,57 +15,16 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from ..core.numerics import SLICE, fold_slices
 from ..core.reading import numbers, read_rows
-from ..core.tree import is_float, is_plain, pytree, replace, static
+from ..core.tree import is_float, is_plain, replace
 from ..families import Description, describe
 from ..families.elliptical import structure
 from ..families.family import check_columns, check_prior
 from ..model import Mixture
 from ..priors import Prior
 from ..solvers import Limits, Solver
-from ..transport.couplings import Balanced, Coupling, Penalized, SemiRelaxed
+from ..transport.couplings import Balanced, Coupling, Penalized
 from . import given
-
-
-@pytree
-class Goal:
-    """What a fit minimises, beside the rows; by default it is maximum likelihood.
-
-    Attributes:
-        epsilon: entropy, >= 0; None is 1. 0 is hard assignment.
-        coupling: `SemiRelaxed()`, `Penalized(rho, sizes)` or `Balanced(sizes)`.
-        prior: on proportions and components, in the units of the rows: a `priors.Prior`, or one
-            of its parts alone.
-        ridge: strength of a weak prior on the covariances, relative to the data's own spread, so
-            that units do not matter; 0 for none. None is plain maximum likelihood too, but no
-            variance falls below the rounding of the rows, columns that say nothing are left out,
-            and an answer that rests on that floor is COLLAPSED, where 0 ends in a `FitError`.
-        learn_weights: False holds the proportions of the start; see `Problem`.
-    """
-
-    epsilon: float | None = None
-    coupling: Coupling = SemiRelaxed()
-    prior: Any = None
-    ridge: float | None = None
-    learn_weights: bool | None = static(default=None)
-
-
-@dataclasses.dataclass(frozen=True)
-class Starts:
-    """Where fits start. By default `fit` and `select` race many starts of several kinds.
-
-    Attributes:
-        n_init: number of starts, each run to its end, of which the best is kept. None is a race
-            (see `fit`), and 8 in `fit_batch`, with an `initializer` or a coupling.
-        initializer: a function like `initializers.kmeans`, which is the default where there is no
-            race.
-        initial: a mixture to start from, in the units of the rows, such as an earlier answer; then
-            there is one start and no draw. `fit_batch` takes one with a leading axis, `select`
-            one or several, which replace the first start of the candidate of their size.
-    """
-
-    n_init: int | None = None
-    initializer: Callable[..., Mixture] | None = None
-    initial: Any = None
+from .options import Goal, Starts
 
 
 def check_starts(starts: Starts, goal: Goal) -> int | None:

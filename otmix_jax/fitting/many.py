@@ -26,9 +26,9 @@ from ..transport.couplings import Coupling
 from . import edge
 from .batches import Batch, StartsAccount
 from .directions import spread_batch
-from .edge import Goal, Starts
 from .given import check_leading
 from .lanes import Lanes, run_lanes
+from .options import Goal, Starts
 from .programs import Program, best_start, first_mixture, guard, start_keys, with_guard
 from .progress import Progress
 from .ragged import Ragged, buckets, ladder, pad, read_batch

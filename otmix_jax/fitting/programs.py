@@ -17,7 +17,7 @@ from ..engine import Rows, Tiled
 from ..families import Description
 from ..families.coordinates import Frame
 from ..model import Mixture, Problem, Solution
-from .edge import Goal
+from .options import Goal
 
 SIDE_BY_SIDE = 100_000
 """Numbers in the rows up to which the starts of a fit run side by side."""

@@ -16,7 +16,7 @@ from ..families.coordinates import Frame
 from ..model import Problem, Solution
 from ..solvers import Limits, Solver
 from .course import Course, padded, rung
-from .edge import Goal
+from .options import Goal
 from .programs import Program, framed, with_guard
 from .race import Policy, Race
 

@@ -19,7 +19,7 @@ from ..core.tree import index, is_float, is_plain
 from ..families import Description
 from ..families.coordinates import Frame
 from .directions import Directions, looks, sample_of, shared, suspicious
-from .edge import Goal
+from .options import Goal
 
 
 @dataclasses.dataclass(frozen=True)

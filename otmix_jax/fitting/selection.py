@@ -24,8 +24,8 @@ from .candidates import Fits, about_same_rows, apart, between, fit_counts, held_
 from .choices import CRITERIA, Candidate, Choice, candidate
 from .contest import Contest
 from .directions import left_out
-from .edge import Goal, Starts
 from .given import check_starts, check_strengths
+from .options import Goal, Starts
 from .programs import Program, frame_of, guard
 from .single import FitError
 

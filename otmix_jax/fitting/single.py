@@ -20,7 +20,7 @@ from ..solvers.loop import run
 from ..transport.couplings import Coupling
 from . import edge
 from .directions import SAMPLE, left_out, sample_of
-from .edge import Goal, Starts
+from .options import Goal, Starts
 from .programs import (
     SIDE_BY_SIDE,
     Program,

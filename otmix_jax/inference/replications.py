@@ -67,7 +67,7 @@ def parametric_bootstrap(
     limits = Limits(tolerance, max_steps, 1, GAP)
     task = _Task(key, mixture, n, solver, limits, bucket(n))
     if is_traced(task) or is_staged():
-        return jax.vmap(functools.partial(_one, task, Implicit()))(jnp.arange(n_replications))
+        return _at_once(task, n_replications)
     columns = sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(_row(task)))
     quick = n * columns * mixture.n_components * n_replications < WORK
     cpu = jax.default_backend() == "cpu"
@@ -101,6 +101,11 @@ def _one(task: _Task, adjoint: Adjoint, number: Array) -> Solution:
     problem = Problem(rows, present).checked(task.mixture)
     initial = cast(task.mixture, problem.dtype)
     return adjoint.run(Objective.of(problem), task.solver, initial, task.limits)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _at_once(task: _Task, count: int) -> Solution:
+    return jax.vmap(functools.partial(_one, task, Implicit()))(jnp.arange(count))
 
 
 def _many(task: _Task, in_turn: bool, size: int, first: Array, count: Array) -> Solution:

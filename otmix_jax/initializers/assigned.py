@@ -41,7 +41,7 @@ def from_responsibilities(
 
 
 def started(
-    problem: Problem, responsibilities: Array, family: Description, own: Array | bool
+    problem: Problem, responsibilities: AnyArray, family: Description, own: Array | bool
 ) -> Mixture:
     """Means and sizes of groups of rows, and their own shapes where that is regular.
 

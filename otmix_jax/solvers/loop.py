@@ -182,9 +182,9 @@ def _stopping(limits: Limits, progress: Progress, n_rows: Array) -> tuple[Array,
     near = jnp.asarray(False)
     if tolerance is None:
         # known when compiling
-        foreseen = progress.remaining is not None
-        tolerance = floor if foreseen else 1e-8
-        near = progress.remaining * n_rows <= limits.gap if foreseen else near
+        tolerance = 1e-8
+        if progress.remaining is not None:
+            tolerance, near = floor, progress.remaining * n_rows <= limits.gap
         # rounding may make a step a rise, which is no reason to go on
         tolerance = jnp.maximum(tolerance, limits.gap / n_rows * (decrease < 0))
     converged = near | ((jnp.abs(decrease) <= tolerance) & (tolerance >= floor))

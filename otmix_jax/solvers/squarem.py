@@ -93,7 +93,7 @@ class Squarem(Solver):
         # leaps hide by what factor the steps shrink; their own path shows it
         outlook, remaining = state.outlook.after(em.progress.decrease, slowness)
         outlook = select(state.leaping, state.outlook, outlook)
-        remaining = jnp.where(state.leaping, em.progress.remaining, remaining)
+        remaining = jnp.where(state.leaping, em.progress.remaining, remaining)  # type: ignore[arg-type]
         em = replace(em, progress=replace(em.progress, remaining=remaining))
         # inf before the start is evaluated: a leap needs two steps behind it
         due = ~state.leaping & jnp.isfinite(state.em.progress.objective)
