@@ -1,9 +1,9 @@
 """How much of the package a call walks through: files, classes, and frames above the product.
 
-`python tests/house.py` prints it for `fit` of a flat array, small and large, from one start, and for
-the race that `fit` is by default. A file or a class
-counts once one of its functions runs, tracing included; importing counts for nothing. The depth is
-that of the package's frames where features of rows meet coefficients.
+`python tests/house.py` prints it for `fit` of a flat array, small and large, from one start, and
+for the race that `fit` is by default. A file or a class counts once one of its functions runs,
+tracing included; importing counts for nothing. The depth is that of the package's frames where
+features of rows meet coefficients.
 """
 
 import sys

@@ -18,23 +18,26 @@ MOST = 100_000
 
 
 def bucket(n: int) -> int:
-    """The next of 16, 24, ... rows, in multiples of 8; from 64 on at most an eighth is added."""
+    """The next of 16, 24, 32, ... rows, in multiples of 8; from 64 on at most 12 % are added."""
     if n > MOST:
         return n
-    size = 16.0
-    while 8 * int(size / 8) < n:
-        size *= STEP
-    return 8 * int(size / 8)
+    size = 16
+    while size < n:
+        size = max(size + 8, 8 * int(STEP * size / 8))
+    return size
 
 
 def on_host(rows: PyTree) -> bool:
-    """Whether these are NumPy's rows, at least one."""
+    """Whether these are rows of NumPy's, at least one, and as many in each column."""
     leaves = jax.tree.leaves(rows)
-    return all(isinstance(leaf, np.ndarray) for leaf in leaves) and len(leaves[0]) > 0
+    numbers = {len(leaf) if isinstance(leaf, np.ndarray) else 0 for leaf in leaves}
+    return len(numbers) == 1 and 0 not in numbers
 
 
 def filled(rows: PyTree, size: int) -> PyTree:
     """Rows of the host, and copies of the first up to `size` rows."""
+    if len(jax.tree.leaves(rows)[0]) == size:
+        return rows
 
     def fill(leaf: np.ndarray) -> np.ndarray:
         whole = np.empty((size, *leaf.shape[1:]), leaf.dtype)

@@ -17,12 +17,15 @@ def _options(level: int) -> dict[str, Any] | None:
     """
     if jax.default_backend() != "cpu":
         return None
-    options = {"xla_backend_optimization_level": level, "xla_cpu_use_fusion_emitters": False}
-    try:
-        jax.jit(lambda: 0, compiler_options=options).lower().compile()
-    except Exception:  # names of options are the compiler's own, and may go
-        return None
-    return options
+    level_alone = {"xla_backend_optimization_level": level}
+    # names of options are the compiler's own, and go: jaxlib 0.12 does not know the second
+    for options in ({**level_alone, "xla_cpu_use_fusion_emitters": False}, level_alone):
+        try:
+            jax.jit(lambda: 0, compiler_options=options).lower().compile()
+        except Exception:
+            continue
+        return options
+    return None
 
 
 def is_traced(tree: PyTree) -> bool:

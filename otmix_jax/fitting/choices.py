@@ -29,7 +29,8 @@ class Candidate:
             unless it was asked for.
         status: how the run that was kept ended.
         seconds: its share, by steps, of the time that its family's one computation took.
-        start_values: the objective that each start reached, in nats per row.
+        start_values: the objective, in nats per row, that each start reached; of a race, each that
+            went on after the sprint, before the last polish.
         solution: the fit, in the units of the rows.
     """
 

@@ -33,7 +33,7 @@ from ..engine import (
 )
 from ..families import Description
 from ..families.covariance import Covariance
-from ..families.covariance.projected import one_hot
+from ..families.covariance.projected import held, one_hot
 from ..initializers.assigned import started
 from ..model import Mixture, Objective, Problem, Solution
 from ..solvers import Limits, Solver
@@ -115,16 +115,20 @@ class Course:
         return self._held(_joined(parts, total))
 
     def _held(self, mixtures: Mixture) -> Mixture:
-        """Drawn with free covariances, held to the structure from the first step on."""
+        """Drawn with free covariances, held to the structure before the first step.
+
+        Else that step would raise the objective, and a run stops where one does.
+        """
         if self.kind is None:
             return mixtures
-        kind = one_hot(self.kind)
-
-        def held(path: tuple, leaf: Any) -> Any:
-            is_kind = getattr(path[-1], "name", "") == "kind"
-            return np.broadcast_to(kind.astype(leaf.dtype), leaf.shape) if is_kind else leaf
-
-        return jax.tree_util.tree_map_with_path(held, mixtures)
+        covariance, weights = mixtures.components.covariance, np.exp(mixtures.log_weights)
+        factor = held(np.asarray(covariance.factor), weights, self.kind)
+        kinds = np.broadcast_to(one_hot(self.kind), covariance.kind.shape).astype(factor.dtype)
+        new = {"factor": factor, "kind": kinds}
+        # by name: what is made of host arrays is no covariance yet
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: new.get(getattr(path[-1], "name", ""), leaf), mixtures
+        )
 
     def run(self, starts: Mixture, counts: np.ndarray, limits: Limits) -> Solution:
         """Every start to its end, on the host: leading axis [s]."""

@@ -362,7 +362,8 @@ def check_generator(key: Any) -> np.random.Generator:
         ValueError: for anything else.
     """
     if isinstance(key, int | np.integer) and not isinstance(key, bool) and abs(key) < 2**63:
-        return np.random.default_rng([abs(int(key)), int(key < 0)])
+        # as the key of this seed holds it
+        return np.random.default_rng([int(key) >> 32 & 0xFFFFFFFF, int(key) & 0xFFFFFFFF])
     return np.random.default_rng(np.asarray(jax.random.key_data(check_key(key))))
 
 

@@ -37,13 +37,15 @@ class Starts:
     """Where fits start. By default `fit` and `select` race many starts of several kinds.
 
     Attributes:
-        n_init: number of starts, each run to its end, of which the best is kept. None is a race
-            (see `fit`), and 8 in `fit_batch`, with an `initializer` or a coupling.
-        initializer: a function like `initializers.kmeans`, which is the default where there is no
-            race.
+        n_init: number of starts, each run to its end, of which the best is kept. None is a race in
+            `fit` and `select` (see `fit`); it is 8 in `fit_batch`, with an `initializer`, and with
+            a coupling other than `SemiRelaxed()`.
+        initializer: a function like `initializers.kmeans`, the default of `fit` and `fit_batch`
+            where there is no race; that of `select` is `kmeans_plus_plus`.
         initial: a mixture to start from, in the units of the rows, such as an earlier answer; then
             there is one start and no draw. `fit_batch` takes one with a leading axis, `select`
-            one or several, which replace the first start of the candidate of their size.
+            one or several: further starts of a race, or, with `n_init`, in place of the first start
+            of the candidate of their size.
     """
 
     n_init: int | None = None

@@ -20,8 +20,9 @@ from .options import Goal
 from .programs import Program, framed, with_guard
 from .race import Policy, Race
 
-SAMPLE, PER_COMPONENT = 4000, 250
-"""Rows that a race looks at, at most; the finalists then run on all."""
+SAMPLE, PER_COMPONENT = 4000, 64
+"""Rows of a sample, or so many per component if that is more. Up to twice as many are raced as they
+are; of more, the finalists run on all."""
 
 
 def raced(

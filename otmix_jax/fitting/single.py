@@ -1,4 +1,4 @@
-"""One fit: validates, frames the rows, starts several times, keeps the best, warns or raises."""
+"""One fit: validates, frames the rows, races starts or runs those asked for, keeps the best."""
 
 import functools
 import warnings
@@ -61,7 +61,12 @@ def fit(
     solver: Solver = Squarem(),
     engine: Engine | None = None,
 ) -> Solution:
-    """Fits a mixture: several starts as one computation, the best of which is kept.
+    """Fits a mixture: many starts race, and the best answer is kept.
+
+    By default dozens of starts of several kinds run a few steps each, the best go on, components
+    are merged and split, and draws and exchanges alternate until several of them have won nothing
+    (docs/answers.md). Of many rows, a sample stands for all until the last runs. Components come
+    in the order in which rows first meet them.
 
     Args:
         x: [n, d] rows: anything that NumPy reads as a table of real numbers, or for a family of
@@ -75,14 +80,16 @@ def fit(
             "diagonal" or "spherical".
         sample_weight: [n] weights >= 0; 0 leaves a row out, whatever it holds, 2 counts it twice.
         goal: what is minimised: entropy, coupling, prior, ridge; see `Goal`.
-        starts: how many, from where; see `Starts`. By default k-means, 8 times.
-        limits: tolerance and steps; see `solvers.Limits`.
+        starts: how many, from where; see `Starts`. By default a race; `Starts(n_init=8)` runs 8
+            from k-means, each to its end.
+        limits: when to stop; see `solvers.Limits`. By default once all further steps together are
+            estimated to win less than .001 nats of the total log-likelihood.
         solver: `EM()`, `Squarem()`, `Gradient(optimizer)`, ...
         engine: how a pass over the rows is made; None chooses by shape (see `explain`).
 
     Returns:
-        The `Solution` with the lowest objective among the healthy starts, in the coordinates and
-        units of `x`.
+        The `Solution` with the lowest objective among the healthy answers, in the coordinates and
+        units of `x`. After a race, its steps and history are those of the last run.
 
     Raises:
         ValueError: for input that cannot be fitted; the message names the argument and the row.

@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import PyTree
 
-from ..core.buckets import bucket, filled, on_host
+from ..core.buckets import MOST, bucket, filled, on_host
 from ..core.compiling import is_staged, is_traced
 from ..core.reading import numbers
 from ..engine import Engine, Reference, Tiled
@@ -35,19 +35,18 @@ def counted(
     """
     x = rows_for(mixture, x, sample_weight)
     given, n = sample_weight, jax.tree.leaves(x)[0].shape[0]
-    if not is_traced(given):
-        # counted here: a problem's weights may be in another unit
-        given = np.ones(n) if given is None else np.asarray(numbers(given, "sample_weight"))
-    if on_host(x) and given.shape == (n,) and not is_traced((mixture, given)):
-        size = bucket(n)
-        # float: weights of bools are counts, too
-        x, given = filled(x, size), np.append(given.astype(float), np.zeros(size - n))
-        problem = Problem(x, given, learn_weights=learn_weights).checked(mixture)
-        return problem, float(given.sum())
-    problem = Problem(x, sample_weight, learn_weights=learn_weights).checked(mixture)
-    if sample_weight is None:
+    if not (given is None or isinstance(given, Array)):
+        # counted here: in a narrower type a problem's weights are in another unit
+        given = np.asarray(numbers(given, "sample_weight"), float)
+    if on_host(x) and n <= MOST and not is_traced((mixture, given)):
+        weight = np.ones(n) if given is None else np.asarray(given, float)
+        if weight.shape == (n,):  # others are refused below
+            size = bucket(n)
+            x, given = filled(x, size), np.append(weight, np.zeros(size - n))
+    problem = Problem(x, given, learn_weights=learn_weights).checked(mixture)
+    if given is None:
         return problem, float(n)
-    return problem, jnp.sum(given) if is_traced(given) else float(given.sum())
+    return problem, float(given.sum()) if isinstance(given, np.ndarray) else jnp.sum(given)
 
 
 def engine_of(mixture: Mixture, problem: Problem) -> Engine | None:

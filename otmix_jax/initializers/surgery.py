@@ -29,7 +29,7 @@ def exchanged(
     """Up to `count` plans in which two components are one, and a third is two.
 
     The pairs that claim the same rows most come first, and with each the components that fit their
-    rows worst. Of two components one takes all of its rows in halves, and the other none.
+    rows worst. Of two components one is two, and the rows of the other are anyone's.
     """
     k = share.shape[1]
     if k < 2:
@@ -39,31 +39,24 @@ def exchanged(
     overlap = (share.T * weight) @ share / np.outer(length, length)
     pairs = [(i, j) for i in range(k) for j in range(i)]
     pairs.sort(key=lambda pair: -overlap[pair])
-    worst = np.argsort(-_misfit(share, cost, weight, mass))
+    worst = np.argsort(-_misfit(share, cost, weight, mass)).tolist()
     triples = [(i, j, s) for i, j in pairs for s in [w for w in worst if w not in (i, j)][:2]]
-    if k == 2:
-        triples = [(1, 0, 0), (0, 1, 1)]
-    plans = []
-    for turn in range(count):
-        i, j, s = triples[turn % min(len(triples), max(2, count))]
-        plan = share.copy()
-        if k > 2:
-            plan[:, i] += plan[:, j]
-            plan[:, j] = 0
-        half = _half(z, share[:, s] * weight, rng)
-        rest = plan[:, j].copy() if k == 2 else 0
-        if k == 2:  # the rows of the one that goes are anyone's
-            other = 1 - s
-            plan[:, s] += 0.5 * plan[:, other]
-            plan[:, other] *= 0.5
-            rest = plan[:, other].copy()
-            plan[:, other] = plan[:, s] * half + rest
-            plan[:, s] = plan[:, s] * ~half
-        else:
-            plan[:, j] = plan[:, s] * half + rest
-            plan[:, s] = plan[:, s] * ~half
-        plans.append(plan)
-    return plans
+    triples = triples or [(0, 1, 0), (1, 0, 1)]
+    tried = [triples[turn % len(triples)] for turn in range(count)]
+    axes = {s: _axes(z, share[:, s] * weight) for s in {s for _, _, s in tried}}
+    return [_exchange(share, i, j, s, _half(*axes[s], rng)) for i, j, s in tried]
+
+
+def _exchange(share: np.ndarray, i: int, j: int, s: int, half: np.ndarray) -> np.ndarray:
+    """One plan: j joins i, and takes a half of s; where s is i, rows of j are anyone's."""
+    plan = share.copy()
+    if s == i:
+        anyone = 0.5 * share[:, j]
+        plan[:, s], plan[:, j] = share[:, s] * ~half + anyone, share[:, s] * half + anyone
+        return plan
+    plan[:, i] += share[:, j]
+    plan[:, s], plan[:, j] = share[:, s] * ~half, share[:, s] * half
+    return plan
 
 
 def _misfit(
@@ -76,12 +69,16 @@ def _misfit(
     return (paid + np.where(own > 0, own * np.log(np.maximum(own, 1e-300)), 0)).sum(axis=0)
 
 
-def _half(z: np.ndarray, mass: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Which rows lie on one side of a plane through a component's mean, long axes cut first."""
+def _axes(z: np.ndarray, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows about a component's mean, and its axes, as long as its deviations."""
     centred = z - np.average(z, axis=0, weights=np.maximum(mass, 1e-300))
     value, axis = np.linalg.eigh((centred.T * mass) @ centred / max(mass.sum(), 1e-300))
-    direction = axis @ (np.sqrt(np.maximum(value, 0)) * rng.normal(size=len(value)))
-    return centred @ direction > 0
+    return centred, axis * np.sqrt(np.maximum(value, 0))
+
+
+def _half(centred: np.ndarray, axes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Which rows lie on one side of a plane through the mean; long axes are cut first."""
+    return centred @ (axes @ rng.normal(size=axes.shape[1])) > 0
 
 
 def grown(
@@ -96,7 +93,7 @@ def grown(
     chosen = [*largest[:2], rng.choice(len(mass), p=mass / mass.sum())]
     plans = []
     for s in chosen:
-        half = _half(z, share[:, s] * weight, rng)
+        half = _half(*_axes(z, share[:, s] * weight), rng)
         plan = np.concatenate([share, (share[:, s] * half)[:, None]], axis=1)
         plan[:, s] *= ~half
         plans.append(plan)

@@ -193,13 +193,12 @@ def check_shapes(mixture: Mixture, x: PyTree) -> None:
 
 def _by_row(mixture: Mixture, x: PyTree, tile: Callable[..., Array]) -> Array:
     x = rows_for(mixture, x)
+    n = jax.tree.leaves(x)[0].shape[0]
+    if on_host(x) and not is_traced(mixture):
+        # few rows have a kernel of their own, whose digits a bucket of more would not have
+        x = filled(x, SMALLEST if n <= SMALLEST < bucket(n) else bucket(n))
     # functions of the module: a lambda would be compiled anew at each call
-    if not on_host(x) or is_traced(mixture):
-        return _tile_by_tile(mixture, jax.tree.map(jnp.asarray, x), tile)
-    n = len(jax.tree.leaves(x)[0])
-    # few rows have a kernel of their own, whose digits a bucket of more would not have
-    size = SMALLEST if n <= SMALLEST < bucket(n) else bucket(n)
-    return cut(_tile_by_tile(mixture, filled(x, size), tile), n)
+    return cut(_tile_by_tile(mixture, jax.tree.map(jnp.asarray, x), tile), n)
 
 
 @functools.partial(jax.jit, static_argnums=2)

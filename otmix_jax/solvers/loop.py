@@ -64,8 +64,8 @@ class Outlook:
     estimates in a row.
 
     Attributes:
-        slowness: the largest 1 / (1 - r) of late; each step forgets half of it.
-        left: the last estimate.
+        slowness: the largest 1 / (1 - r) of late; each step forgets a fifth of it.
+        left: the last estimate, or a quarter of the one before it.
     """
 
     slowness: Array
@@ -81,13 +81,15 @@ class Outlook:
         won, slowness = jax.lax.stop_gradient((won, slowness))
         # bounded: NaN and infinity would never be forgotten
         slowness = jnp.clip(jnp.nan_to_num(slowness, nan=SLOWEST), 1, SLOWEST)
-        slowness = jnp.maximum(slowness, 0.5 * self.slowness)
+        slowness = jnp.maximum(slowness, MEMORY * self.slowness)
         left = jnp.abs(won) * slowness
-        return Outlook(slowness, left), jnp.maximum(left, self.left)
+        remaining = jnp.maximum(left, self.left)
+        before = jnp.where(jnp.isfinite(self.left), 0.25 * self.left, 0)
+        return Outlook(slowness, jnp.maximum(left, before)), remaining
 
 
-SLOWEST = 1e6
-"""The slowness of a step that won more than the one before it."""
+SLOWEST, MEMORY = 1e4, 0.8
+"""The slowness of a step that won more than the one before it, and what each step keeps of it."""
 
 
 def ending(mixture: Mixture) -> Array:

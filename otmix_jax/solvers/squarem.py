@@ -90,7 +90,8 @@ class Squarem(Solver):
         longest = jnp.where(lower, longest, jnp.fmax(state.length / STRETCH, 1))  # 1 for NaN
         longest = jnp.where(state.leaping, longest, state.longest)
         leap, length, slowness = _leap(state.em.current, em.current, next_, longest)
-        # leaps hide by what factor the steps shrink; their own path shows it
+        # leaps hide by what factor the steps shrink; their own path shows it, or that they grow
+        slowness = jnp.where(em.progress.decrease > before.decrease, jnp.inf, slowness)
         outlook, remaining = state.outlook.after(em.progress.decrease, slowness)
         outlook = select(state.leaping, state.outlook, outlook)
         remaining = jnp.where(state.leaping, em.progress.remaining, remaining)  # type: ignore[arg-type]

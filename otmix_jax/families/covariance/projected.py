@@ -77,3 +77,18 @@ class Projected(Covariance):
 def one_hot(kind: type[Covariance]) -> np.ndarray:
     """`Projected.kind` of one component."""
     return np.eye(len(KINDS))[KINDS.index(kind)]
+
+
+def held(factor: np.ndarray, weights: np.ndarray, kind: type[Covariance]) -> np.ndarray:
+    """Free factors [..., k, d, d] on the host, held to a kind; weights [..., k]."""
+    if kind is Full:
+        return factor
+    matrices, d = factor @ np.swapaxes(factor, -1, -2), factor.shape[-1]
+    if kind is Tied:
+        share = (weights / weights.sum(axis=-1, keepdims=True))[..., None, None]
+        pooled = (share * matrices).sum(axis=-3, keepdims=True)
+        return np.broadcast_to(np.linalg.cholesky(pooled), factor.shape).astype(factor.dtype)
+    variances = np.diagonal(matrices, axis1=-2, axis2=-1)
+    if kind is Spherical:
+        variances = np.broadcast_to(variances.mean(axis=-1, keepdims=True), variances.shape)
+    return (np.sqrt(variances)[..., None] * np.eye(d)).astype(factor.dtype)
