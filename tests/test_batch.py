@@ -134,11 +134,12 @@ def test_bad_problems_get_a_status_and_disturb_no_other():
     x = [good[0], broken, good[1], good[1], good[2][:2], good[2]]
     weights = [np.ones(len(rows)) for rows in x]
     weights[3] = np.zeros(50)
-    batch = om.fit_batch(x, 3, key=KEY, sample_weight=weights, starts=om.Starts(n_init=2))
+    options = {"starts": om.Starts(n_init=2), "limits": om.Limits(tolerance=1e-10)}
+    batch = om.fit_batch(x, 3, key=KEY, sample_weight=weights, **options)
     names = [om.Status(int(code)).name for code in batch.status]
     assert names[1:5:1] == ["NON_FINITE", "CONVERGED", "EMPTY_COMPONENT", "EMPTY_COMPONENT"]
     np.testing.assert_array_equal(np.isnan(batch.value), [False, True, False, True, True, False])
-    assert_separate_fits(batch, x, [5], starts=om.Starts(n_init=2))
+    assert_separate_fits(batch, x, [5], **options)
     negative = [-one for one in weights]
     assert set(om.fit_batch(x, 3, key=KEY, sample_weight=negative).status[:3].tolist()) == {6}
 
@@ -147,10 +148,9 @@ def test_weights_leave_rows_out_and_count_them_twice():
     rows = ragged_list([60])[0]
     padded = np.concatenate([rows, np.full((6, 2), np.nan)])
     weight = np.concatenate([np.full(60, 2.0), np.zeros(6)])
-    batch = om.fit_batch(
-        padded[None], 3, key=KEY, sample_weight=weight[None], starts=om.Starts(n_init=2)
-    )
-    alone = om.fit(rows, 3, key=jax.random.fold_in(KEY, 0), starts=om.Starts(n_init=2))
+    options = {"starts": om.Starts(n_init=2), "limits": om.Limits(tolerance=1e-10)}
+    batch = om.fit_batch(padded[None], 3, key=KEY, sample_weight=weight[None], **options)
+    alone = om.fit(rows, 3, key=jax.random.fold_in(KEY, 0), **options)
     assert_same(batch[0], alone)
 
 

@@ -89,7 +89,10 @@ class Outlook:
 
 
 SLOWEST, MEMORY = 1e4, 0.8
-"""The slowness of a step that won more than the one before it, and what each step keeps of it."""
+"""The largest slowness that counts, and what each step keeps of it."""
+GROWING = 300.0
+"""The slowness, at least, of a step of EM that won more than the one before it, with a leap between
+them: a plateau's end."""
 
 
 def ending(mixture: Mixture) -> Array:

@@ -13,7 +13,7 @@ from ..core.status import Status
 from ..core.tree import pytree, replace, select
 from ..model import Mixture, Objective
 from .em import EM, EMState
-from .loop import Outlook, Progress, Solver
+from .loop import GROWING, Outlook, Progress, Solver
 
 STRETCH = 4
 """By how much leaps may grow when one of full length served, and shrink when one did not."""
@@ -91,7 +91,8 @@ class Squarem(Solver):
         longest = jnp.where(state.leaping, longest, state.longest)
         leap, length, slowness = _leap(state.em.current, em.current, next_, longest)
         # leaps hide by what factor the steps shrink; their own path shows it, or that they grow
-        slowness = jnp.where(em.progress.decrease > before.decrease, jnp.inf, slowness)
+        grew = em.progress.decrease > before.decrease
+        slowness = jnp.where(grew, jnp.fmax(slowness, GROWING), slowness)
         outlook, remaining = state.outlook.after(em.progress.decrease, slowness)
         outlook = select(state.leaping, state.outlook, outlook)
         remaining = jnp.where(state.leaping, em.progress.remaining, remaining)  # type: ignore[arg-type]
