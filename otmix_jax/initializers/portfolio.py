@@ -62,9 +62,11 @@ def portfolio(
 
 
 def _standardised(z: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    centred = z - np.average(z, axis=0, weights=weight)
-    scale = np.sqrt(np.average(centred**2, axis=0, weights=weight))
-    return centred / np.where(scale > 0, scale, 1)
+    mean = np.average(z, axis=0, weights=weight)
+    scale = np.sqrt(np.average((z - mean) ** 2, axis=0, weights=weight))
+    # the mean of a constant column is off by its rounding
+    varies = scale > 8 * np.finfo(float).eps * np.abs(mean)
+    return np.where(varies, (z - mean) / np.where(varies, scale, 1), 0)
 
 
 def _white(z: np.ndarray, weight: np.ndarray) -> np.ndarray:
