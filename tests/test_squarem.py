@@ -147,7 +147,9 @@ def test_under_vmap_and_through_the_fit(overlapping):
         alone = gradient(rows[i], jax.tree.map(lambda leaf, i=i: leaf[i], starts), SQUAREM)
         mine = jax.tree.map(lambda leaf, i=i: leaf[i], both)
         assert mine[0][1] == alone[0][1]
-        chex.assert_trees_all_close((mine[0][0], mine[1]), (alone[0][0], alone[1]), rtol=1e-6)
+        # of the largest entries, about 1e-3: others are sums that cancel
+        close = {"rtol": 1e-6, "atol": 1e-9}
+        chex.assert_trees_all_close((mine[0][0], mine[1]), (alone[0][0], alone[1]), **close)
     by_em = gradient(rows[0], first, EM)
     np.testing.assert_allclose(both[1][0], by_em[1], rtol=1e-3, atol=1e-6)
     assert both[0][1][0] < by_em[0][1] / 2
