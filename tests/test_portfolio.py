@@ -9,8 +9,8 @@ from scipy.special import softmax
 from scipy.stats import entropy
 from sklearn.cluster import KMeans
 
-from otmix_jax.core.buckets import MOST, bucket
-from otmix_jax.fitting.course import padded, rung
+from otmix_jax.core.buckets import MOST, bucket, padded
+from otmix_jax.fitting.course import rung
 from otmix_jax.initializers import portfolio as module
 from otmix_jax.initializers.portfolio import KINDS, portfolio
 from otmix_jax.initializers.surgery import _misfit, exchanged, grown, responsibilities, shrunk

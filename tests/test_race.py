@@ -15,11 +15,12 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 import otmix_jax as om
+from otmix_jax.core.buckets import padded
 from otmix_jax.core.tree import cast, index, replace
 from otmix_jax.families import Product, describe
 from otmix_jax.families.covariance import STRUCTURES, Projected
 from otmix_jax.families.covariance.projected import KINDS, one_hot
-from otmix_jax.fitting.course import LANES, Course, _run, padded
+from otmix_jax.fitting.course import LANES, Course, _run
 from otmix_jax.fitting.race import Policy, Pool, Race
 from otmix_jax.fitting.raced import sample
 from otmix_jax.model import Objective

@@ -47,6 +47,13 @@ def filled(rows: PyTree, size: int) -> PyTree:
     return jax.tree.map(fill, rows)
 
 
+def padded(rows: PyTree, weights: np.ndarray | None = None) -> tuple[PyTree, np.ndarray]:
+    """Rows of the host up to their bucket, and weights: 0 for those that are added."""
+    n = len(jax.tree.leaves(rows)[0])
+    size, weights = bucket(n), np.ones(n) if weights is None else weights
+    return filled(rows, size), np.append(weights, np.zeros(size - n))
+
+
 def cut(result: Array, n: int) -> Array:
     """The first n of a program's results, by no program of its own where they are at hand."""
     if len(result) == n:

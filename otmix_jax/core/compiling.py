@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.core import Tracer
 from jaxtyping import PyTree
 
@@ -36,6 +37,17 @@ def is_traced(tree: PyTree) -> bool:
 def is_staged() -> bool:
     """Whether all that is computed here becomes part of a program, even if its values are known."""
     return isinstance(jnp.asarray(0.0), Tracer)
+
+
+def in_turn(one: Callable[[Array], Any], n_lanes: Array | int, size: int) -> Any:
+    """`one(lane)` of the first lanes, one after the other; zeros for the others."""
+    shapes = jax.eval_shape(one, jnp.zeros((), jnp.int32))
+    out = jax.tree.map(lambda s: jnp.zeros((size, *s.shape), s.dtype), shapes)
+
+    def body(lane: Array, out: Any) -> Any:
+        return jax.tree.map(lambda whole, part: whole.at[lane].set(part), out, one(lane))
+
+    return jax.lax.fori_loop(0, n_lanes, body, out)
 
 
 class Quick:

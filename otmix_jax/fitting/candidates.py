@@ -18,12 +18,13 @@ from jaxtyping import Float, Int, PRNGKeyArray, PyTree
 
 from ..core.status import Status
 from ..core.tree import index, pytree, replace
-from ..engine import Columns, Engine, Kernel, Reference, Rows, Tiled, choose
+from ..engine import Engine, Reference, Rows, Tiled
 from ..engine.engine import tile_size
 from ..families.coordinates import Frame
 from ..initializers.seeds import present_rows, sample_rows, start_from_plan
 from ..model import Mixture, Problem, Solution
 from ..solvers import Limits, Solver
+from .course import between
 from .lanes import Lanes, run_lanes
 from .many import STRIDE, block_size, given, stated
 from .options import Goal
@@ -216,19 +217,9 @@ def apart(
 
 
 @jax.jit
-def between(mixtures: Mixture, x: PyTree, row_weight: Float[Array, " n"]) -> Float[Array, " c"]:
-    """sum_i a_i log max_j P(j | x_i) of each mixture [c]: 0 where no row lies between."""
-
-    def one(mixture: Mixture) -> Array:
-        engine = choose(mixture.components, len(row_weight), row_weight.dtype)
-        kernel = engine.kernel.of(Columns(mixture.log_weights), mixture.components)
-        return engine.execution.reduce(Partial(_between, kernel), Rows(x, row_weight))
-
-    return jax.lax.map(one, mixtures)
-
-
-def _between(kernel: Kernel, x: PyTree, row_weight: Array) -> Array:
-    return jnp.sum(row_weight * jnp.log(jnp.max(kernel.rows(x)[1], axis=1)))
+def overlaps(mixtures: Mixture, x: PyTree, row_weight: Float[Array, " n"]) -> Float[Array, " c"]:
+    """`between` of each mixture [c]: 0 where no row lies between."""
+    return jax.lax.map(functools.partial(between, Rows(x, row_weight)), mixtures)
 
 
 @jax.jit

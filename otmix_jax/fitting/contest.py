@@ -17,10 +17,11 @@ from ..families.coordinates import Affine, Frame
 from ..families.covariance import Covariance, Projected
 from ..families.covariance.projected import KINDS
 from ..families.elliptical import structure
-from ..model import Mixture, Solution
+from ..model import Solution
 from ..solvers import Limits, Solver
 from .choices import Candidate, candidate
-from .course import WORK, Course, rung
+from .course import Course, rung
+from .given import starts
 from .options import Goal
 from .programs import Program, frame_of
 from .race import OF_MANY, Pool, Race, Start
@@ -28,6 +29,8 @@ from .raced import PER_COMPONENT, SAMPLE, course_of, left, sample, whole_course
 
 NARROW = 8
 """Columns up to which free covariances cost no more than a program for each structure."""
+SMALL = 2**20
+"""Rows x columns x components up to which they do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Contest:
         gaussian = all(one.family is Gaussian for one in families)
         if len(families) == 1 or not gaussian or self.rows.shape[1] > NARROW:
             return None
-        small = self.rows.size * self.counts.max() < WORK / 4
+        small = self.rows.size * self.counts.max() < SMALL
         plain = all(goal.prior is None and goal.ridge is None for goal, _ in self.goals)
         kinds = [structure(dict(one.options).get("covariance", "full")) for one in families]  # type: ignore[arg-type]
         if not (small and plain and set(kinds) <= set(KINDS)):
@@ -154,7 +157,7 @@ class _Family:
         return [
             Start(race.shares_of(one.out_of(self.frame.inverse), one.n_components)[0])
             for one in several
-            if _is_of(one, self.program.family)
+            if starts(one.components, self.program.family)
         ]
 
     def held_out(self, race: Race, winners: Pool) -> np.ndarray:
@@ -185,12 +188,6 @@ class _Family:
         components = solution.mixture.components
         settled = replace(components, covariance=components.covariance.settled(self.kind))
         return replace(solution, mixture=replace(solution.mixture, components=settled))
-
-
-def _is_of(mixture: Mixture, family: Description) -> bool:
-    own, wanted = mixture.components, dict(family.options).get("covariance")
-    alike = type(own) is family.family
-    return alike and (wanted is None or isinstance(own.covariance, structure(wanted)))  # type: ignore[arg-type]
 
 
 def _volume(frame: Frame) -> float:

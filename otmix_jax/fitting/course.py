@@ -7,7 +7,7 @@ the programs are the same.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -17,8 +17,7 @@ from jax import Array
 from jax.tree_util import Partial
 from jaxtyping import Float, PyTree
 
-from ..core.buckets import MOST, bucket
-from ..core.compiling import Quick
+from ..core.compiling import Quick, in_turn
 from ..core.tree import index, replace
 from ..engine import (
     Columns,
@@ -29,6 +28,7 @@ from ..engine import (
     Kernel,
     Linear,
     Reference,
+    Rows,
     choose,
 )
 from ..families import Description
@@ -48,18 +48,6 @@ WORK = 2**22
 def rung(n_components: int) -> int:
     """The next square from 4 on: how many components a small program holds."""
     return max(2, int(np.ceil(np.sqrt(n_components)))) ** 2
-
-
-def padded(rows: PyTree, weights: np.ndarray | None) -> tuple[PyTree, np.ndarray | None]:
-    """Rows of the host up to their bucket, those that are added of weight 0."""
-    n = len(jax.tree.leaves(rows)[0])
-    extra = bucket(n) - n
-    if n > MOST:
-        return rows, weights
-    weights = np.ones(n) if weights is None else weights
-    # copies of a row: any other might be off a family's support
-    rows = jax.tree.map(lambda leaf: np.concatenate([leaf, np.repeat(leaf[:1], extra, 0)]), rows)
-    return rows, np.concatenate([weights, np.zeros(extra)])
 
 
 def compact(components: Any, n: int, dtype: Any) -> Engine:
@@ -145,7 +133,7 @@ class Course:
 
     def overlap(self, mixture: Mixture) -> float:
         """sum_i a_i log max_j P(j | x_i): 0 where no row lies between components."""
-        return float(_overlap(self.quick, self.problem, mixture))
+        return float(_overlap(self.quick, self.problem.rows(), mixture))
 
     def value(self, mixture: Mixture) -> float:
         """The mean negative log-likelihood."""
@@ -172,24 +160,13 @@ def _joined(parts: list[PyTree], total: int) -> PyTree:
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:total], *parts)
 
 
-def _in_turn(one: Callable[[Array], Any], n_lanes: Array | int, size: int) -> Any:
-    """`one(lane)` of the first lanes, one after the other; zeros for the others."""
-    shapes = jax.eval_shape(one, jnp.zeros((), jnp.int32))
-    out = jax.tree.map(lambda s: jnp.zeros((size, *s.shape), s.dtype), shapes)
-
-    def body(lane: Array, out: Any) -> Any:
-        return jax.tree.map(lambda whole, part: whole.at[lane].set(part), out, one(lane))
-
-    return jax.lax.fori_loop(0, n_lanes, body, out)
-
-
 def _drawn(
     family: Description, problem: Problem, plans: Array, own: Array, n_lanes: Array | int
 ) -> Mixture:
     def one(lane: Array) -> Mixture:
         return started(problem, plans[lane].astype(problem.dtype), family, own[lane])
 
-    return _in_turn(one, n_lanes, len(own))
+    return in_turn(one, n_lanes, len(own))
 
 
 def _each(
@@ -210,7 +187,7 @@ def _each(
         meant = jnp.arange(mixture.log_weights.shape[0]) < counts[lane]
         return run(objective, solver, mixture, limits, meant)
 
-    return _in_turn(one, n_lanes, len(counts))
+    return in_turn(one, n_lanes, len(counts))
 
 
 def _cost_matrix(problem: Problem, mixture: Mixture) -> Array:
@@ -222,14 +199,16 @@ def _cost_matrix(problem: Problem, mixture: Mixture) -> Array:
     return Dense().map(Partial(tile, mixture.components.prepared_cost()), rows)
 
 
-def _between(problem: Problem, mixture: Mixture) -> Array:
-    engine = choose(mixture.components, problem.n_rows, problem.dtype)
+def between(rows: Rows, mixture: Mixture) -> Array:
+    """sum_i a_i log max_j P(j | x_i)."""
+    n, dtype = rows.weight.shape[0], rows.weight.dtype
+    engine = choose(mixture.components, n, dtype)
     kernel = engine.kernel.of(Columns(mixture.log_weights), mixture.components)
+    return engine.execution.reduce(Partial(_between, kernel), rows)
 
-    def tile(kernel: Kernel, x: PyTree, weight: Array) -> Array:
-        return jnp.sum(weight * jnp.log(jnp.max(kernel.rows(x)[1], axis=1)))
 
-    return engine.execution.reduce(Partial(tile, kernel), problem.rows())
+def _between(kernel: Kernel, x: PyTree, weight: Array) -> Array:
+    return jnp.sum(weight * jnp.log(jnp.max(kernel.rows(x)[1], axis=1)))
 
 
 def _mean_cost(problem: Problem, mixture: Mixture) -> Array:
@@ -239,5 +218,5 @@ def _mean_cost(problem: Problem, mixture: Mixture) -> Array:
 _draw = Quick(_drawn, level=0, static_argnums=0)
 _run = Quick(_each)
 _costs = Quick(_cost_matrix, level=0)
-_overlap = Quick(_between, level=0)
+_overlap = Quick(between, level=0)
 _value = Quick(_mean_cost, level=0)

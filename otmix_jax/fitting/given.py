@@ -170,7 +170,7 @@ def check_starts(initial: Any, counts: Sequence[int], families: Any, rows: PyTre
             raise ValueError(
                 f"{name} has {one.n_components} components, but n_components are {list(counts)}"
             )
-        if not any(_starts(one.components, family) for family in families):
+        if not any(starts(one.components, family) for family in families):
             raise ValueError(
                 f"{name} has components {type(one.components).__name__}, which are none of "
                 f"{', '.join(map(str, families))}"
@@ -178,7 +178,8 @@ def check_starts(initial: Any, counts: Sequence[int], families: Any, rows: PyTre
         check_columns(one.components, rows)
 
 
-def _starts(components: Any, family: Description) -> bool:
+def starts(components: Any, family: Description) -> bool:
+    """Whether components are of a family, and of its covariance structure."""
     kind = dict(family.options).get("covariance")
     alike = type(components) is family.family
     return alike and (kind is None or isinstance(components.covariance, structure(kind)))  # type: ignore[arg-type]

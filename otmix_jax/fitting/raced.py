@@ -9,13 +9,14 @@ import numpy as np
 from jax import Array
 from jaxtyping import PyTree
 
+from ..core.buckets import MOST, padded
 from ..core.compiling import Quick
 from ..core.tree import cast, index, replace
 from ..engine import Engine
 from ..families.coordinates import Frame
 from ..model import Problem, Solution
 from ..solvers import Limits, Solver
-from .course import Course, padded, rung
+from .course import Course, rung
 from .options import Goal
 from .programs import Program, framed, with_guard
 from .race import Policy, Race
@@ -66,7 +67,9 @@ def course_of(
     engine: Engine | None,
 ) -> tuple[Course, np.ndarray, np.ndarray]:
     """The course for rows of the host, these as columns, and their weights."""
-    x, a = padded(jax.tree.map(np.asarray, rows), weights)
+    x, a = jax.tree.map(np.asarray, rows), weights
+    if len(jax.tree.leaves(x)[0]) <= MOST:
+        x, a = padded(x, a)
     # framed in float64, then rounded: the other way round a large offset costs digits
     x = jax.tree.map(lambda new, old: np.asarray(new, old.dtype), frame.into(x), x)
     prior = goal.prior and goal.prior.into(frame)

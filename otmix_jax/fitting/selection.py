@@ -20,7 +20,7 @@ from ..model import Mixture
 from ..priors import Prior
 from ..solvers import Limits, Solver, Squarem
 from . import edge
-from .candidates import Fits, about_same_rows, apart, between, fit_counts, held_out
+from .candidates import Fits, about_same_rows, apart, fit_counts, held_out, overlaps
 from .choices import CRITERIA, Candidate, Choice, candidate
 from .contest import Contest
 from .directions import left_out
@@ -222,7 +222,7 @@ class _Table:
         fits = fit_counts(program, x, problems, self.counts, key, solver, limits, engine, initial)
         whole = jax.tree.map(lambda leaf: leaf[0], fits.solution)
         row_weight = self.weights[0] / jnp.sum(self.weights[0])
-        overlap = np.asarray(between(whole.mixture, self.x, row_weight))
+        overlap = np.asarray(overlaps(whole.mixture, self.x, row_weight))
         held = self._held_out(fits)
         seconds = time.perf_counter() - begin
         steps = np.sum(np.asarray(fits.n_steps), axis=0)

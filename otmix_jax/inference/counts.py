@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import PyTree
 
-from ..core.buckets import MOST, bucket, filled, on_host
+from ..core.buckets import MOST, on_host, padded
 from ..core.compiling import is_staged, is_traced
 from ..core.reading import numbers
 from ..engine import Engine, Reference, Tiled
@@ -41,8 +41,7 @@ def counted(
     if on_host(x) and n <= MOST and not is_traced((mixture, given)):
         weight = np.ones(n) if given is None else np.asarray(given, float)
         if weight.shape == (n,):  # others are refused below
-            size = bucket(n)
-            x, given = filled(x, size), np.append(weight, np.zeros(size - n))
+            x, given = padded(x, weight)
     problem = Problem(x, given, learn_weights=learn_weights).checked(mixture)
     if given is None:
         return problem, float(n)

@@ -13,7 +13,7 @@ from jaxtyping import PRNGKeyArray
 
 from ..adjoints import Adjoint, Implicit, Stop
 from ..core.buckets import bucket, returned
-from ..core.compiling import Quick, is_staged, is_traced
+from ..core.compiling import Quick, in_turn, is_staged, is_traced
 from ..core.tree import cast, pytree, static
 from ..fitting.edge import check_solver
 from ..model import Mixture, Objective, Problem, Solution
@@ -108,18 +108,12 @@ def _at_once(task: _Task, count: int) -> Solution:
     return jax.vmap(functools.partial(_one, task, Implicit()))(jnp.arange(count))
 
 
-def _many(task: _Task, in_turn: bool, size: int, first: Array, count: Array) -> Solution:
+def _many(task: _Task, alone: bool, size: int, first: Array, count: Array) -> Solution:
     """Replications from `first` on, the first `count` of them meant."""
     one = functools.partial(_one, task, Stop())
-    if not in_turn:
+    if not alone:
         return jax.vmap(one)(first + jnp.arange(size))
-    shapes = jax.eval_shape(one, first)
-    out = jax.tree.map(lambda s: jnp.zeros((size, *s.shape), s.dtype), shapes)
-
-    def body(lane: Array, out: Solution) -> Solution:
-        return jax.tree.map(lambda w, part: w.at[lane].set(part), out, one(first + lane))
-
-    return jax.lax.fori_loop(0, count, body, out)
+    return in_turn(lambda lane: one(first + lane), count, size)
 
 
 _block = Quick(_many, static_argnums=(1, 2))

@@ -60,8 +60,8 @@ class Outlook:
 
     Where each step shrinks the error by a factor r, all further ones together win no more than
     1 / (1 - r) times what the last one won: `slowness`. A single estimate is fooled by a leap, or
-    by the turn of a valley, so the largest of late counts, and what remains is the larger of two
-    estimates in a row.
+    by the turn of a valley, so the largest of late counts, an estimate falls to no less than a
+    quarter of the one before it, and what remains is the larger of two in a row.
 
     Attributes:
         slowness: the largest 1 / (1 - r) of late; each step forgets a fifth of it.
