@@ -11,21 +11,18 @@ from jaxtyping import PyTree
 
 from ..core.status import Status
 from ..core.tree import index, replace
-from ..engine import Engine
 from ..families import Description, Gaussian
 from ..families.coordinates import Affine, Frame
 from ..families.covariance import Covariance, Projected
 from ..families.covariance.projected import KINDS
 from ..families.elliptical import structure
 from ..model import Solution
-from ..solvers import Limits, Solver
 from .choices import Candidate, candidate
-from .course import Course, rung
+from .course import Course
 from .given import starts
-from .options import Goal
-from .programs import Program, frame_of
+from .programs import Program, Task, frame_of
 from .race import OF_MANY, Pool, Race, Start
-from .raced import PER_COMPONENT, SAMPLE, course_of, left, sample, whole_course
+from .raced import course_of, left, sample, sizes, whole_course
 
 NARROW = 8
 """Columns up to which free covariances cost no more than a program for each structure."""
@@ -43,28 +40,24 @@ class Contest:
     total: float
     counts: np.ndarray
     rng: np.random.Generator
-    solver: Solver
-    limits: Limits
-    engine: Engine | None
-    programs: list[Program]
-    goals: list[tuple[Goal, float | None]]
+    tasks: list[Task]
     initial: Any
 
     def candidates(self) -> list[Candidate]:
         """Of each family, every number of components."""
         found = []
-        for program, (goal, strength) in zip(self.programs, self.goals, strict=True):
-            found += _Family(self, program, goal, strength, self._kind(program)).candidates()
+        for task in self.tasks:
+            found += _Family(self, task, self._kind(task.program)).candidates()
         return found
 
     def _kind(self, program: Program) -> type[Covariance] | None:
         """The structure of a program that all structures share, if there is to be one."""
-        families = [program.family for program in self.programs]
+        families = [task.program.family for task in self.tasks]
         gaussian = all(one.family is Gaussian for one in families)
         if len(families) == 1 or not gaussian or self.rows.shape[1] > NARROW:
             return None
         small = self.rows.size * self.counts.max() < SMALL
-        plain = all(goal.prior is None and goal.ridge is None for goal, _ in self.goals)
+        plain = all(task.goal.prior is None and task.goal.ridge is None for task in self.tasks)
         kinds = [structure(dict(one.options).get("covariance", "full")) for one in families]  # type: ignore[arg-type]
         if not (small and plain and set(kinds) <= set(KINDS)):
             return None
@@ -74,22 +67,12 @@ class Contest:
 class _Family:
     """One family's races: on all rows, and without each fold."""
 
-    def __init__(
-        self,
-        contest: Contest,
-        program: Program,
-        goal: Goal,
-        strength: float | None,
-        kind: type[Covariance] | None,
-    ):
-        self.contest, self.program, self.kind = contest, program, kind
-        self.goal, self.strength = goal, strength
-        self.frame = frame_of(contest.rows, contest.weights, program.family)
+    def __init__(self, contest: Contest, task: Task, kind: type[Covariance] | None):
+        self.contest, self.task, self.kind = contest, task, kind
+        self.frame = frame_of(contest.rows, contest.weights, task.program.family)
         n, largest = len(jax.tree.leaves(contest.rows)[0]), int(contest.counts.max())
-        self.most = max(SAMPLE, PER_COMPONENT * largest)
+        self.most, self.width = sizes(n, largest, task.goal)
         self.sampled = n > 2 * self.most
-        small = goal.prior is None and n <= self.most
-        self.width = rung(largest) if small else largest
 
     def race(self, weights: np.ndarray | None) -> Race:
         """The race on rows of these weights, or on some of them."""
@@ -105,13 +88,12 @@ class _Family:
         return self._course_of(self.contest.rows, weights)[0]
 
     def _course_of(self, rows: PyTree, weights: Any) -> tuple[Course, np.ndarray, np.ndarray]:
-        contest, program = self.contest, self.program
+        task = self.task
         if self.kind is not None:
             shared = Description(Gaussian, (("covariance", Projected),))
-            program = dataclasses.replace(program, family=shared)
-        told = program, self.width, self.goal, self.strength
-        how = contest.solver, contest.limits, contest.engine
-        course, z, a = course_of(rows, weights, self.frame, *told, *how)
+            program = dataclasses.replace(task.program, family=shared)
+            task = dataclasses.replace(task, program=program)
+        course, z, a = course_of(rows, weights, self.frame, self.width, task)
         return dataclasses.replace(course, kind=self.kind), z, a
 
     def answers(
@@ -122,7 +104,7 @@ class _Family:
         if not self.sampled:
             return pool, race.winners(pool), told
         rows = self.contest.rows, weights, self.frame
-        whole = whole_course(told, *rows, self.program, self.goal, self.strength)
+        whole = whole_course(told, *rows, self.task)
         return pool, race.winners(pool, whole), whole
 
     def candidates(self) -> list[Candidate]:
@@ -139,7 +121,7 @@ class _Family:
             solution = index(winners.solutions, place)
             made.append(
                 candidate(
-                    self.program.family,
+                    self.task.program.family,
                     self.leave(solution, race.order(solution.mixture, count)),
                     contest.total,
                     whole.overlap(solution.mixture),
@@ -157,7 +139,7 @@ class _Family:
         return [
             Start(race.shares_of(one.out_of(self.frame.inverse), one.n_components)[0])
             for one in several
-            if starts(one.components, self.program.family)
+            if starts(one.components, self.task.program.family)
         ]
 
     def held_out(self, race: Race, winners: Pool) -> np.ndarray:
@@ -179,7 +161,8 @@ class _Family:
 
     def leave(self, solution: Solution, order: np.ndarray) -> Solution:
         """In the units of the rows, and of its own structure."""
-        frame, prior = self.frame, self.goal.prior and self.goal.prior.into(self.frame)
+        frame, prior = self.frame, self.task.goal.prior
+        prior = prior and prior.into(frame)
         if self.kind is None:
             return left(solution, order, frame, prior)
         assert isinstance(frame, Affine)

@@ -29,7 +29,7 @@ from .directions import spread_batch
 from .given import check_leading
 from .lanes import Lanes, run_lanes
 from .options import Goal, Starts
-from .programs import Program, best_start, first_mixture, guard, start_keys, with_guard
+from .programs import Program, Task, best_start, first_mixture, guard, start_keys, with_guard
 from .progress import Progress
 from .ragged import Ragged, buckets, ladder, pad, read_batch
 from .single import ConvergenceWarning
@@ -118,7 +118,7 @@ def fit_batch(
         goal = same.goal(goal)
         # of each data set by itself: a tied covariance is an average over components alone
         initial = initial if initial is None else jax.vmap(same.start)(initial)
-    task = _Task(program, goal, strength, solver, limits, seed, initial, engine)
+    task = _Shared(program, goal, strength, solver, limits, engine, seed, initial)
     batch = _run(task, ragged, lanes, Progress.of(progress, len(ragged.position) * n_init))
     _report(batch)
     if ragged.directions is None:
@@ -128,20 +128,14 @@ def fit_batch(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Task:
+class _Shared(Task):
     """What all slices of a batch share."""
 
-    program: Program
-    goal: Goal
-    strength: float | None
-    solver: Solver
-    limits: Limits
     key: PRNGKeyArray
     initial: Mixture | None
-    engine: Engine | None
 
 
-def _run(task: _Task, ragged: Ragged, slice_lanes: int, progress: Progress) -> Batch:
+def _run(task: _Shared, ragged: Ragged, slice_lanes: int, progress: Progress) -> Batch:
     slices = _slices(ragged.sizes, task.program.n_init, slice_lanes)
     # JAX keeps this switch per thread.
     wide = jax.dtypes.canonicalize_dtype(np.float64) == np.float64
@@ -203,7 +197,7 @@ def _slices(sizes: np.ndarray, n_init: int, slice_lanes: int) -> list[tuple[np.n
 
 
 def _solve_slice(
-    task: _Task,
+    task: _Shared,
     ragged: Ragged,
     members: np.ndarray,
     size: int,
@@ -261,7 +255,7 @@ def given(seed: Mixture, problem: Problem) -> Mixture:
     return cast(seed, problem.dtype)
 
 
-def _seeds(task: _Task, position: np.ndarray, frame: Frame) -> Any:
+def _seeds(task: _Shared, position: np.ndarray, frame: Frame) -> Any:
     """What each lane starts from: a key, or the given mixture in the problem's frame."""
     if task.initial is None:
         return _lane_keys(task.key, position.astype(np.int32), task.program.n_init)
@@ -298,7 +292,7 @@ def _choose(
     return jax.vmap(one)(by_problem, frame, prior)
 
 
-def _shapes(task: _Task, ragged: Ragged) -> Any:
+def _shapes(task: _Shared, ragged: Ragged) -> Any:
     """The shapes of a slice of one problem, where there is none to look at."""
     count = task.program.n_components
     rows = jax.tree.map(lambda leaf: np.zeros((1, count, *leaf.shape[1:]), leaf.dtype), ragged.rows)

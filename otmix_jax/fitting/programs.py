@@ -13,10 +13,11 @@ from jaxtyping import Int, Key, PRNGKeyArray, PyTree
 from ..core.numerics import einsum
 from ..core.status import Status
 from ..core.tree import is_float, replace
-from ..engine import Rows, Tiled
+from ..engine import Engine, Rows, Tiled
 from ..families import Description
 from ..families.coordinates import Frame
 from ..model import Mixture, Problem, Solution
+from ..solvers import Limits, Solver
 from .options import Goal
 
 SIDE_BY_SIDE = 100_000
@@ -33,6 +34,27 @@ class Program:
     n_init: int
     # a word beside the number: that there is one changes the program, how strong it is does not
     guard: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a fit is told beside its rows.
+
+    Attributes:
+        program: what it is of.
+        goal: what is minimised, checked.
+        strength: the ridge's, or None.
+        solver: how.
+        limits: until when.
+        engine: how a pass over the rows is made; None chooses by shape.
+    """
+
+    program: Program
+    goal: Goal
+    strength: float | None
+    solver: Solver
+    limits: Limits
+    engine: Engine | None
 
 
 def frame_of(rows: PyTree, weights: np.ndarray | None, family: Description) -> Frame:

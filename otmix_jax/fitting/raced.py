@@ -12,13 +12,11 @@ from jaxtyping import PyTree
 from ..core.buckets import MOST, padded
 from ..core.compiling import Quick
 from ..core.tree import cast, index, replace
-from ..engine import Engine
 from ..families.coordinates import Frame
 from ..model import Problem, Solution
-from ..solvers import Limits, Solver
 from .course import Course, rung
 from .options import Goal
-from .programs import Program, framed, with_guard
+from .programs import Task, framed, with_guard
 from .race import Policy, Race
 
 SAMPLE, PER_COMPONENT = 4000, 64
@@ -27,44 +25,32 @@ are; of more, the finalists run on all."""
 
 
 def raced(
-    rows: PyTree,
-    weights: np.ndarray | None,
-    frame: Frame,
-    rng: np.random.Generator,
-    program: Program,
-    goal: Goal,
-    strength: float | None,
-    solver: Solver,
-    limits: Limits,
-    engine: Engine | None,
+    rows: PyTree, weights: np.ndarray | None, frame: Frame, rng: np.random.Generator, task: Task
 ) -> Solution:
     """The answer of a race, in the units of the rows."""
-    count, n = program.n_components, len(jax.tree.leaves(rows)[0])
-    most = max(SAMPLE, PER_COMPONENT * count)
-    # a prior on the proportions would be asked about components that are not there
-    width = count if goal.prior is not None or n > most else rung(count)
+    count, n = task.program.n_components, len(jax.tree.leaves(rows)[0])
+    most, width = sizes(n, count, task.goal)
     sampled = n > 2 * most
     few = sample(rows, weights, most, rng) if sampled else (rows, weights)
-    course, z, a = course_of(*few, frame, program, width, goal, strength, solver, limits, engine)
+    course, z, a = course_of(*few, frame, width, task)
     race = Race(course, z, a, rng, Policy.of_work(course.work(count)))
     pool = race.pool([count])
-    whole = whole_course(course, rows, weights, frame, program, goal, strength) if sampled else None
+    whole = whole_course(course, rows, weights, frame, task) if sampled else None
     answer = index(race.winners(pool, whole).solutions, 0)
     order = race.order(answer.mixture, count)
-    return left(answer, order, frame, goal.prior and goal.prior.into(frame))
+    return left(answer, order, frame, task.goal.prior and task.goal.prior.into(frame))
+
+
+def sizes(n: int, n_components: int, goal: Goal) -> tuple[int, int]:
+    """The rows of a sample, which stands for more than twice as many, and K_max."""
+    most = max(SAMPLE, PER_COMPONENT * n_components)
+    # a prior on the proportions would be asked about components that are not there
+    exact = goal.prior is not None or n > most
+    return most, n_components if exact else rung(n_components)
 
 
 def course_of(
-    rows: PyTree,
-    weights: np.ndarray | None,
-    frame: Frame,
-    program: Program,
-    width: int,
-    goal: Goal,
-    strength: float | None,
-    solver: Solver,
-    limits: Limits,
-    engine: Engine | None,
+    rows: PyTree, weights: np.ndarray | None, frame: Frame, width: int, task: Task
 ) -> tuple[Course, np.ndarray, np.ndarray]:
     """The course for rows of the host, these as columns, and their weights."""
     x, a = jax.tree.map(np.asarray, rows), weights
@@ -72,26 +58,21 @@ def course_of(
         x, a = padded(x, a)
     # framed in float64, then rounded: the other way round a large offset costs digits
     x = jax.tree.map(lambda new, old: np.asarray(new, old.dtype), frame.into(x), x)
+    goal, family = task.goal, task.program.family
     prior = goal.prior and goal.prior.into(frame)
     problem = Problem(x, a, goal.epsilon, goal.coupling, prior, goal.learn_weights)
-    problem = with_guard(program, problem.checked(), strength)
-    course = Course(program.family, problem, width, solver, limits, engine)
-    z = np.asarray(program.family.embed(problem.x), float)
+    problem = with_guard(task.program, problem.checked(), task.strength)
+    course = Course(family, problem, width, task.solver, task.limits, task.engine)
+    z = np.asarray(family.embed(problem.x), float)
     return course, z, np.ones(len(z)) if a is None else a
 
 
 def whole_course(
-    course: Course,
-    rows: PyTree,
-    weights: np.ndarray | None,
-    frame: Frame,
-    program: Program,
-    goal: Goal,
-    strength: float | None,
+    course: Course, rows: PyTree, weights: np.ndarray | None, frame: Frame, task: Task
 ) -> Course:
     """The course of all rows, which are read in the frame where they are."""
-    problem = framed(rows, weights, goal, frame).checked()
-    return dataclasses.replace(course, problem=with_guard(program, problem, strength))
+    problem = framed(rows, weights, task.goal, frame).checked()
+    return dataclasses.replace(course, problem=with_guard(task.program, problem, task.strength))
 
 
 def sample(

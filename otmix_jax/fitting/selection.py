@@ -26,7 +26,7 @@ from .contest import Contest
 from .directions import left_out
 from .given import check_starts, check_strengths
 from .options import Goal, Starts
-from .programs import Program, frame_of, guard
+from .programs import Program, Task, frame_of, guard
 from .single import FitError
 
 COVARIANCES = ("full", "tied", "diagonal", "spherical")
@@ -118,21 +118,20 @@ def select(
     for described in families:
         described.check(rows)
     largest, initializer = int(counts.max()), starts.initializer or kmeans_plus_plus
-    goals = [edge.check_goal(goal, largest, described) for described in families]
-    programs = [
-        Program(described, initializer, largest, n_init or 1, guard(strength))
-        for described, (_, strength) in zip(families, goals, strict=True)
-    ]
+    tasks = []
+    for described in families:
+        checked, strength = edge.check_goal(goal, largest, described)
+        program = Program(described, initializer, largest, n_init or 1, guard(strength))
+        tasks.append(Task(program, checked, strength, solver, limits, engine))
     told = rows, weights, held, total, counts
     if n_init is None:
-        contest = Contest(*told, rng, solver, limits, engine, programs, goals, initial)
-        candidates = contest.candidates()
+        candidates = Contest(*told, rng, tasks, initial).candidates()
     else:
         candidates = []
-        for program, (checked, strength) in zip(programs, goals, strict=True):
-            table = _Table(*told, program)
+        for task in tasks:
+            table = _Table(*told, task.program)
             own, seed = table.initial(initial), edge.check_key(key)
-            candidates += table.candidates(checked, seed, strength, solver, limits, engine, own)
+            candidates += table.candidates(task, seed, own)
     if directions is not None:
         candidates = [
             dataclasses.replace(one, solution=directions.spread(one.solution)) for one in candidates
@@ -206,20 +205,13 @@ class _Table:
         mine = [m for m in mixtures if jax.tree.structure(m.components) == jax.tree.structure(like)]
         return {m.n_components: m.out_of(self.frame.inverse) for m in mine}
 
-    def candidates(
-        self,
-        goal: Goal,
-        key: Array,
-        strength: float | None,
-        solver: Solver,
-        limits: Limits,
-        engine: Engine | None,
-        initial: dict[int, Mixture],
-    ) -> list[Candidate]:
+    def candidates(self, task: Task, key: Array, initial: dict[int, Mixture]) -> list[Candidate]:
         """One for each number of components."""
         begin, program, x = time.perf_counter(), self.program, self.x
-        problems = about_same_rows(program, goal, strength, x, self.weights, self.frame)
-        fits = fit_counts(program, x, problems, self.counts, key, solver, limits, engine, initial)
+        rows = x, self.weights, self.frame
+        problems = about_same_rows(program, task.goal, task.strength, *rows)
+        how = task.solver, task.limits, task.engine
+        fits = fit_counts(program, x, problems, self.counts, key, *how, initial)
         whole = jax.tree.map(lambda leaf: leaf[0], fits.solution)
         row_weight = self.weights[0] / jnp.sum(self.weights[0])
         overlap = np.asarray(overlaps(whole.mixture, self.x, row_weight))

@@ -24,6 +24,7 @@ from .options import Goal, Starts
 from .programs import (
     SIDE_BY_SIDE,
     Program,
+    Task,
     best_start,
     first_mixture,
     frame_of,
@@ -119,8 +120,8 @@ def fit(
     frame = frame_of(rows, weights, described)
     program = Program(described, starts.initializer or kmeans, count, n_init or 1, guard(strength))
     if n_init is None:
-        told = program, goal, strength, solver, limits, engine
-        solution = raced(rows, weights, frame, rng, *told)
+        task = Task(program, goal, strength, solver, limits, engine)
+        solution = raced(rows, weights, frame, rng, task)
     else:
         problem, seed = framed(rows, weights, goal, frame).checked(), edge.check_key(key)
         if initial is not None:
