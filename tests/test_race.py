@@ -26,7 +26,7 @@ from otmix_jax.fitting.raced import sample
 from otmix_jax.model import Objective
 from otmix_jax.priors import Prior
 from otmix_jax.solvers import EM, Gradient, Limits, Squarem
-from otmix_jax.solvers.loop import run
+from otmix_jax.solvers.loop import Outlook, run
 
 OPTIMA = Path(__file__).parent / "data" / "optima"
 TIGHT = Limits(tolerance=1e-13, max_steps=4000, history_size=1)
@@ -333,6 +333,19 @@ def test_the_gap_is_what_is_left_of_the_likelihood(name, solver):
     assert (np.diff(steps) >= 0).all()
     # nor does it run on much longer than a tight tolerance would, for all its caution
     assert steps[1] <= 1.5 * int(by_tolerance.n_steps[0])
+
+
+def test_an_outlook_remembers():
+    """By hand: a fifth of the slowness is forgotten, and three quarters of an estimate."""
+    outlook = Outlook.none(jnp.asarray(0.0))
+    outlook, remaining = outlook.after(jnp.asarray(1.0), jnp.asarray(10.0))
+    assert remaining == np.inf
+    outlook, remaining = outlook.after(jnp.asarray(-0.1), jnp.asarray(2.0))
+    np.testing.assert_allclose([outlook.slowness, outlook.left, remaining], [8, 2.5, 10])
+    outlook, remaining = outlook.after(jnp.asarray(1e-6), jnp.asarray(jnp.nan))
+    np.testing.assert_allclose([outlook.slowness, outlook.left, remaining], [1e4, 0.625, 2.5])
+    outlook, remaining = outlook.after(jnp.asarray(1.0), jnp.asarray(0.0))
+    np.testing.assert_allclose([outlook.slowness, outlook.left, remaining], [8e3, 8e3, 8e3])
 
 
 def test_no_plateau_is_taken_for_an_optimum():
