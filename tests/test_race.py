@@ -1,6 +1,7 @@
 """The race: its course, when its runs stop, what it finds, and how little it compiles."""
 
 import contextlib
+import dataclasses
 import json
 from pathlib import Path
 
@@ -417,6 +418,54 @@ def test_a_solver_without_an_outlook_stops_at_its_tolerance():
 def race(lanes, faithful):
     weight = np.ones(272)
     return Race(lanes[0], faithful, weight, np.random.default_rng(0), Policy(starts=8, moves=4))
+
+
+class Recorder(Course):
+    """A course that keeps what it was asked."""
+
+    def draw(self, plans, own):
+        self.__dict__.setdefault("plans", []).append(plans)
+        return super().draw(plans, own)
+
+    def run(self, starts, counts, limits):
+        self.__dict__.setdefault("runs", []).append(counts)
+        return super().run(starts, counts, limits)
+
+
+@pytest.fixture
+def recorded(lanes, faithful):
+    def make(**policy):
+        fields = {f.name: getattr(lanes[0], f.name) for f in dataclasses.fields(Course)}
+        track, weight = Recorder(**fields), np.ones(272)
+        policy = Policy(**{"starts": 3, "moves": 2, "keep": 2, "patience": 1, **policy})
+        return Race(track, faithful, weight, np.random.default_rng(0), policy)
+
+    return make
+
+
+def test_starts_have_a_little_of_every_row(recorded):
+    """Else a component of one row is flat from the start, and stays so."""
+    race = recorded()
+    race.pool([3])
+    plans = np.concatenate(race.course.plans)
+    np.testing.assert_allclose(plans.sum(axis=2), 1)
+    np.testing.assert_allclose(plans[:, :, :3].min(), 0.02 / 3)
+    assert not plans[:, :, 3].any()
+
+
+def test_numbers_of_components_lend_each_other_their_answers(recorded):
+    with_, without = recorded(passes=1), recorded(passes=0)
+    with_.pool([2, 3])
+    without.pool([2, 3])
+    more = with_.course.plans[len(without.course.plans) :]
+    # 2 grows by three plans, 3 leaves out each of its components
+    assert [len(plans) for plans in more] == [6]
+
+
+def test_finalists_go_on_only_until_one_is_healthy(recorded, lanes):
+    race = recorded(finish=2)
+    race.winners(pool_of(lanes, [0.0, 1.0, 2.0, 3.0], [0, 0, 0, 0], [2, 2, 2, 2]))
+    assert [len(counts) for counts in race.course.runs] == [2]
 
 
 def pool_of(lanes, objective, ended, counts):

@@ -4,10 +4,12 @@ import jax
 import matplotlib as mpl
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 from sklearn.datasets import load_iris
 from sklearn.mixture import GaussianMixture
 
 import otmix_jax as om
+from otmix_jax.fitting.selection import _folds
 
 SKLEARN = {"full": "full", "tied": "tied", "diagonal": "diag", "spherical": "spherical"}
 
@@ -108,6 +110,18 @@ def test_iris_as_mclust_has_it():
     best = choice.best_candidate
     assert (best.covariance, best.n_components) == ("full", 2)
     assert abs(best.bic - 574.0178) < 2e-4
+
+
+def test_cross_validation_counts_rows_in_their_own_units(blobs):
+    """One component has a closed form; of 60 rows seven folds are not equally long."""
+    x = 37 * blobs
+    options = {"key": 3, "criterion": "cross_validation", "n_folds": 7, "covariance": "full"}
+    (one,) = om.select(x, [1], **options).candidates
+    lost = 0.0
+    for held in _folds(3, None, 60, 7) > 0:
+        law = multivariate_normal(x[~held].mean(axis=0), np.cov(x[~held].T, bias=True))
+        lost -= law.logpdf(x[held]).sum()
+    assert abs(one.cross_validation - lost / 60) < 1e-9
 
 
 def test_cross_validation_is_held_out():
