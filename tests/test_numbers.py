@@ -325,7 +325,7 @@ def test_a_choice_holds_no_more_than_tiles_of_many_rows():
         "begin": (begun, x, problems, starts),
         "advance": (advanced, x, problems, carry),
         "end": (ended, x, problems, carry),
-        "between": (candidates.between, flat(mixtures), x, floats(n)),
+        "overlaps": (candidates.overlaps, flat(mixtures), x, floats(n)),
         "held out": (candidates.held_out, flat(starts, 2), x, floats(1 + folds, n)),
     }
     found = {name: held(*parts) for name, parts in programs.items()}
