@@ -30,6 +30,7 @@ from .family import describe as describe
 from .forms import LinearForm as LinearForm
 from .forms import LocationForm as LocationForm
 from .frozen import Frozen as Frozen
+from .independent import Independent as Independent
 from .poisson import Poisson as Poisson
 from .product import Product as Product
 from .student_t import StudentT as StudentT

@@ -48,6 +48,8 @@ class Family(abc.ABC):
     """Fields that `maximize` itself can hold; others are held by `Frozen` with EM-gradient."""
     table: ClassVar[bool] = True
     """Whether rows are one table of numbers [n, d]; if not, a dict of columns."""
+    beside: ClassVar[str] = ""
+    """What rows may hold beside a table: {"x": [n, d], beside: [n] or [n, d]}."""
     n_features: Any = None
     """The width d of a row, where rows are one table; else None."""
 
@@ -75,6 +77,18 @@ class Family(abc.ABC):
     def described(self) -> "Description":
         """What these components are of, as far as rows are concerned."""
         return Description(type(self))
+
+    @classmethod
+    def incomplete(cls, *_: Any, **options: Any) -> "Description":
+        """The same law of rows whose cells may be missing: NaN, which is integrated out.
+
+        Raises:
+            TypeError: for a family that cannot.
+        """
+        del options
+        raise TypeError(
+            f"{cls.__name__} needs all cells of a row: drop or impute the rows that miss some"
+        )
 
     @abc.abstractmethod
     def cost(self, x: PyTree) -> Float[Array, "n k"]:
@@ -220,6 +234,15 @@ class Description:
         parts: Any = dict(self.options).get("parts", ())
         return dict(parts)
 
+    @property
+    def missing(self) -> bool:
+        """Whether NaN marks a missing cell."""
+        return bool(dict(self.options).get("missing", False))
+
+    def incomplete(self) -> "Description":
+        """See `Family.incomplete`."""
+        return self if self.missing else self.family.incomplete(**dict(self.options))
+
     def initial(self, x: PyTree, plan: Float[Array, "n k"]) -> Family:
         """See `Family.initial`."""
         return self.family.initial(x, plan, **dict(self.options))
@@ -306,6 +329,9 @@ def check_columns(components: Any, x: PyTree) -> None:
 
 
 def _check_width(components: Any, x: PyTree) -> None:
+    if isinstance(x, dict) and components.beside and "x" in x:
+        _check_width(components, x["x"])
+        return
     if isinstance(x, dict):
         raise ValueError(
             f"{type(components).__name__} takes one table of real numbers (n, d) as its rows, not "

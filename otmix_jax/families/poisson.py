@@ -7,86 +7,57 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.scipy.special import gammaln
-from jaxtyping import Float, Int, PRNGKeyArray, Shaped
+from jaxtyping import Float, Int, PRNGKeyArray
 
-from ..core.numerics import matmul, safe_divide
-from ..core.tree import parameter, pytree, replace
-from ..priors import Prior
+from ..core.tree import parameter, pytree
 from .coordinates import POSITIVE
-from .family import Family
-from .forms import LinearForm
+from .independent import Independent
 
 
 @pytree
-class Poisson(Family):
-    """K products of Poisson laws. `rate`: [k, d], expected counts."""
+class Poisson(Independent):
+    """K products of Poisson laws. `rate`: [k, d], expected counts, per unit of exposure.
+
+    Rows are counts, or {"x": counts, "exposure": e} with means e times the rate.
+    """
 
     rate: Array = parameter(POSITIVE)
-    exact_m_step = True
-    holds = frozenset({"rate"})
+    beside = "exposure"
+    needs = "counts 0, 1, 2, ..."
 
-    @property
-    def n_features(self) -> int:
-        """The width d of a row."""
-        return self.rate.shape[-1]
+    @classmethod
+    def inside(cls, x: Any, size: Any) -> Any:
+        """Whole numbers >= 0."""
+        return (x >= 0) & (whole(x)) & (size > 0)
 
-    def cost(self, x: Shaped[Array, "n d"]) -> Float[Array, "n k"]:
-        """C_ij = sum_a rate_ja - x_ia log rate_ja + log x_ia!, in nats."""
-        return self.linear_form().costs(x)
+    def sufficient(self, x: Array) -> tuple[Array, ...]:
+        """The counts."""
+        return (x,)
 
-    def statistics(self, x: Shaped[Array, "n d"], plan: Float[Array, "n k"]) -> Array:
-        """[k, d] sum_i P_ij x_i."""
-        return matmul(plan.T, x.astype(plan.dtype))
+    def natural(self) -> tuple[Array, ...]:
+        """Log rate."""
+        return (jnp.log(self.rate),)
 
-    def maximize(
-        self,
-        statistics: Array,
-        mass: Float[Array, " k"],
-        prior: Prior | None = None,
-        held: frozenset[str] = frozenset(),
-    ) -> "Poisson":
-        """The mean count of the component's rows."""
-        del prior
-        if held:
-            return self
-        # Above 0, or a component of zeros would make 0 * inf of the next row.
-        rate = jnp.maximum(safe_divide(statistics, mass[:, None]), jnp.finfo(mass.dtype).tiny)
-        return replace(self, rate=jnp.where(mass[:, None] > 0, rate, self.rate))
+    def log_partition(self) -> Float[Array, "k d"]:
+        """The rate."""
+        return self.rate
 
-    def linear_form(self) -> "PoissonForm":
-        """T(x) = (1, x), eta = (-sum rate, log rate)."""
-        constant = -jnp.sum(self.rate, axis=-1, keepdims=True)
-        return PoissonForm(jnp.concatenate([constant, jnp.log(self.rate)], axis=1))
+    def base(self, x: Array, size: Any) -> Array:
+        """x log e - log x!."""
+        return x * jnp.log(size) - gammaln(x + 1)
+
+    @classmethod
+    def of_means(cls, *means: Array, **options: Any) -> dict[str, Array]:
+        """The mean; above 0, or a component of zeros would make 0 * inf of the next row."""
+        del options
+        return {"rate": jnp.maximum(means[0], jnp.finfo(means[0].dtype).tiny)}
 
     def sample(
-        self, key: PRNGKeyArray, labels: Int[Array, " n"], given: None = None
+        self, key: PRNGKeyArray, labels: Int[Array, " n"], given: Any = None
     ) -> Float[Array, "n d"]:
-        """Counts, as real numbers."""
-        del given
-        return jax.random.poisson(key, self.rate[labels]).astype(self.rate.dtype)
-
-    @classmethod
-    def initial(cls, x: Shaped[Array, "n d"], plan: Float[Array, "n k"]) -> "Poisson":
-        """The mean counts of the assigned rows, drawn a little to that of all: none is 0."""
-        x = x.astype(plan.dtype)
-        everywhere = matmul(jnp.sum(plan, axis=1), x)
-        own = safe_divide(matmul(plan.T, x), jnp.sum(plan, axis=0)[:, None])
-        return cls(jnp.maximum(0.99 * own + 0.01 * everywhere, jnp.finfo(plan.dtype).tiny))
-
-    @classmethod
-    def check(cls, x: Any, **options: Any) -> None:
-        """Whole numbers >= 0.
-
-        Raises:
-            ValueError: naming the first cell that is none.
-        """
-        bad = (x < 0) | (x != np.floor(x))
-        if bad.any():
-            row, column = np.argwhere(bad)[0]
-            raise ValueError(
-                f"a Poisson family needs counts 0, 1, 2, ...; row {row}, column {column} holds "
-                f"{x[row, column]}"
-            )
+        """Counts, as real numbers; `given` are exposures [n] or [n, d]."""
+        rate = self.rate[labels] * beside(given)
+        return jax.random.poisson(key, rate).astype(self.rate.dtype)
 
     @classmethod
     def examples(cls) -> dict[str, "Poisson"]:
@@ -94,22 +65,11 @@ class Poisson(Family):
         return {"counts": cls(jnp.array([[0.5, 3.0], [8.0, 1.0], [20.0, 30.0]]))}
 
 
-@pytree
-class PoissonForm(LinearForm):
-    """Poisson laws, linear in the counts."""
+def whole(x: Any) -> Any:
+    """Which cells are whole numbers, of NumPy's and JAX's arrays alike."""
+    return x == (jnp if isinstance(x, Array) else np).floor(x)
 
-    natural_parameters: Array
 
-    def sufficient_statistics(self, x: Shaped[Array, "n d"]) -> Float[Array, "n f"]:
-        """1 and the counts."""
-        x = x.astype(self.natural_parameters.dtype)
-        return jnp.concatenate([jnp.ones_like(x[:, :1]), x], axis=1)
-
-    def log_base_measure(self, x: Shaped[Array, "n d"]) -> Float[Array, " n"]:
-        """Minus the logarithms of the factorials."""
-        return -jnp.sum(gammaln(x.astype(self.natural_parameters.dtype) + 1), axis=1)
-
-    def statistics(self, sums: Float[Array, "k f"], total: None) -> Array:
-        """The sums of the counts."""
-        del total
-        return sums[:, 1:]
+def beside(given: Any) -> Any:
+    """Sizes as they multiply a table: 1, [n, 1] or [n, d]."""
+    return 1.0 if given is None else given[:, None] if given.ndim == 1 else given

@@ -129,7 +129,7 @@ def check_data(
 def _check_shape(rows: PyTree, described: Description) -> int:
     """The number of rows."""
     if isinstance(rows, dict):
-        if described.family.table:
+        if described.family.table and not (described.family.beside and "x" in rows):
             raise ValueError(
                 f"{described.family.__name__} takes one table of real numbers (n, d) as its rows, "
                 f"not a dict of {sorted(rows)}; family=Product.of(...) takes one"
@@ -152,11 +152,19 @@ def _check_shape(rows: PyTree, described: Description) -> int:
 def _check_cells(rows: PyTree, families: tuple[Description, ...], names: list[str]) -> None:
     """Refuses what is not finite, and what is off a family's support."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(rows):
-        if is_float(leaf):
+        if is_float(leaf) and not all(_may_miss(described, path) for described in families):
             name = jax.tree_util.keystr(path, simple=True)
             _check_finite(leaf, f"column {name!r}" if path else "x", names)
     for described in families:
         described.check(rows)
+
+
+def _may_miss(described: Description, path: Any) -> bool:
+    """Whether a family takes NaN for a cell that is not there: not of what stands beside it."""
+    own = described.parts.get(getattr(path[0], "key", "")) if path else None
+    if own is not None:
+        return _may_miss(own, path[1:])
+    return described.missing and getattr(path[-1] if path else None, "key", "x") == "x"
 
 
 def _with_stand_ins(rows: PyTree, present: np.ndarray) -> PyTree:
