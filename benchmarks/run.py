@@ -11,7 +11,7 @@ import os
 
 import jax
 
-from . import fits, iterations, jobs, resources
+from . import families, fits, iterations, jobs, resources
 from .harness import HERE, print_table, record
 
 TABLES = {
@@ -21,6 +21,8 @@ TABLES = {
     "scores": ("Scores and gradients", lambda quick, _: fits.scores(quick)),
     "restarts": ("Fits to convergence", lambda quick, _: fits.restarts(quick)),
     "solvers": ("EM and the gradient path", lambda quick, _: fits.solvers(quick)),
+    "counts": ("Milliseconds per EM iteration of counts", lambda q, _: families.counts(q)),
+    "latent_classes": ("Latent classes", lambda quick, _: families.latent_classes(quick)),
     "memory": ("Memory of the host", lambda quick, _: resources.memory(quick)),
     "cold_start": ("Cold start", lambda quick, _: resources.cold_start(quick)),
     "jobs": ("Jobs of a person, seconds", lambda quick, _: jobs.table(quick)),

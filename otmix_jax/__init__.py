@@ -7,6 +7,7 @@ from . import families as families
 from . import inference as inference
 from . import initializers as initializers
 from . import priors as priors
+from . import rows as rows
 from . import solvers as solvers
 from . import transport as transport
 from ._version import __version__ as __version__

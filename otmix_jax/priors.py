@@ -179,7 +179,8 @@ class Prior:
         """The same for rows in a frame."""
         given = self.given()
         if "parts" in given:
-            mapped = {name: p.into(frame.parts[name]) for name, p in given.pop("parts").items()}
+            parts = given.pop("parts").items()
+            mapped = {name: p.into(_of_part(frame, name)) for name, p in parts}
             given["parts"] = mapped
         if "floor" in given:
             given["floor"] = given["floor"] / frame.columns**2
@@ -190,7 +191,13 @@ class Prior:
         """By how much the objective grows out of a frame beside the value: each pseudo-row does."""
         total = 0.0
         if self.mean is not None:
-            total += n_components * self.mean.strength * frame.log_volume
+            # a pseudo-row has all cells, whatever the rows have
+            total += n_components * self.mean.strength * jnp.sum(frame.log_units, axis=-1)
         for name, part in (self.parts or {}).items():
-            total += part.constant(frame.parts[name], n_components)
+            total += part.constant(_of_part(frame, name), n_components)
         return total
+
+
+def _of_part(frame: Any, name: str) -> Any:
+    """A part's own frame, or the one that all parts are in."""
+    return frame.parts[name] if hasattr(frame, "parts") else frame

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "otmix_jax"
 # Lowest first. A module may import from lower layers, and from its own folder or file.
 LAYERS = [
     {"core", "_version", "datasets"},
-    {"priors"},
+    {"priors", "rows"},
     {"families"},
     {"engine"},
     {"transport"},
@@ -30,7 +30,7 @@ ABSTRACT = {"engine", "transport", "model", "solvers", "adjoints", "inference"}
 """Rooms that must not name a concrete family."""
 CONTRACTS = ("family", "forms", "coordinates", "quadratic")
 """What of the families they may name: contracts, and the guard of quadratic forms to explain."""
-LATE = {"matplotlib", "optax"}
+LATE = {"formulaic", "matplotlib", "optax", "pandas"}
 """Third parties that functions may import: optional, or costly and of use to few."""
 
 

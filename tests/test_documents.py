@@ -16,7 +16,19 @@ ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\s*^```text\n(.*?)^```)?", re.M | re.S)
 
 
-@pytest.mark.parametrize(("page", "least"), [("README.md", 4), ("docs/engine.md", 1)])
+@pytest.mark.parametrize(
+    ("page", "least"),
+    [
+        ("README.md", 4),
+        ("docs/engine.md", 1),
+        ("docs/mixtures.md", 1),
+        ("docs/composed.md", 1),
+        ("docs/missing.md", 1),
+        ("docs/counts.md", 1),
+        ("docs/positive.md", 2),
+        ("docs/regression.md", 1),
+    ],
+)
 def test_page(page, least):
     blocks = BLOCK.findall((ROOT / page).read_text())
     assert len(blocks) >= least

@@ -183,6 +183,16 @@ for value in (np.nan, np.inf, -np.inf):
     typed(f"01-{value}", changed(value), "batch", UNREAD)
     typed(f"01-{value}", changed(value), "solve", Ends("NON_FINITE"))
 
+HOLES = np.where(np.random.default_rng(2).random((60, 2)) < 0.1, np.nan, X)
+HOLES[7] = np.nan
+typed("48-missing", HOLES, "fit batch select", FINE, missing="ignore")
+NOTHING = Raises("all cells of x are missing: column 1; leave that column out")
+case("48-no-column", X * [1, np.nan], "fit select", NOTHING, missing="ignore")
+case("48-no-column", X * [1, np.nan], "batch", UNREAD, missing="ignore")
+INFINITE = Raises("1 infinite cells, the first at row 4, column 1; where that means missing")
+case("48-infinity", changed(np.inf), "fit select", INFINITE, missing="ignore")
+case("48-infinity", changed(np.inf), "batch", UNREAD, missing="ignore")
+
 for name, x, words in (
     ("no-columns", X[:, :0], "empty|60, 0|0 columns"),
     ("vector", X[:, 0], r"x\[(0\]\[)?:, None\]"),

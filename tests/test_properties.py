@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 import otmix_jax as om
 from otmix_jax.engine import Dense, Engine, Guarded, Reference, Tiled
 from otmix_jax.families import Gaussian
-from otmix_jax.families.elliptical import STRUCTURES
+from otmix_jax.families.elliptical import EXAMPLES, STRUCTURES
 from otmix_jax.transport.couplings import Balanced, Penalized, SemiRelaxed
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
@@ -30,7 +30,7 @@ PROFILE = settings(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-every_structure = pytest.mark.parametrize("structure", sorted(STRUCTURES))
+every_structure = pytest.mark.parametrize("structure", sorted(EXAMPLES))
 N, D, K = 24, 2, 2
 STEPS = 8
 """Steps of a run: enough to move, too few for rounding to grow."""

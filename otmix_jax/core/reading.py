@@ -15,7 +15,9 @@ from jaxtyping import PyTree
 from .tree import is_plain
 
 
-def read_rows(x: Any, *, table: bool | None = None, sample_weight: Any = None) -> PyTree:
+def read_rows(
+    x: Any, *, table: bool | None = None, sample_weight: Any = None, missing: bool = False
+) -> PyTree:
     """Rows as arrays of real numbers that JAX takes as they are, on a device where they lay there.
 
     Args:
@@ -23,6 +25,7 @@ def read_rows(x: Any, *, table: bool | None = None, sample_weight: Any = None) -
         table: whether they are one table, whose integers become float64. False makes a data frame
             a dict of its columns, in which integers stay codes. None: by what they look like.
         sample_weight: whose zeros mark rows that may hold anything.
+        missing: whether cells that are missing, or hidden by a mask, are NaN, not refused.
 
     Raises:
         ValueError: for what is not real numbers, or hidden by a mask, or missing.
@@ -30,14 +33,14 @@ def read_rows(x: Any, *, table: bool | None = None, sample_weight: Any = None) -
     """
     _refuse_sparse(x, "x")
     if hasattr(x, "columns"):
-        columns = _frame(x, sample_weight)
+        columns = _frame(x, sample_weight, missing)
         real = [np.zeros((len(x), 0)), *map(_real, columns.values())]
         return columns if table is False else np.column_stack(real[1:] or real)
     if isinstance(x, dict):
-        return _columns(x, sample_weight)
+        return _columns(x, sample_weight, missing)
     if table is not True and _is_tree(x):
-        return jax.tree.map(lambda leaf: numbers(leaf, "x", sample_weight), x)
-    return _real(numbers(x, "x", sample_weight))
+        return jax.tree.map(lambda leaf: numbers(leaf, "x", sample_weight, missing), x)
+    return _real(numbers(x, "x", sample_weight, missing))
 
 
 def _is_tree(x: Any) -> bool:
@@ -53,29 +56,30 @@ def is_iterator(x: Any) -> bool:
     return hasattr(x, "__next__")
 
 
-def _frame(x: Any, sample_weight: Any) -> dict[str, np.ndarray]:
+def _frame(x: Any, sample_weight: Any, missing: bool) -> dict[str, np.ndarray]:
     names = list(map(str, x.columns))
     if len(set(names)) < len(names):
         raise ValueError(f"the columns of x need different names, not {names}")
     named = zip(names, x.columns, strict=True)
-    return {key: numbers(x[name], f"column {key!r}", sample_weight) for key, name in named}  # type: ignore[return-value]
+    told = sample_weight, missing
+    return {key: numbers(x[name], f"column {key!r}", *told) for key, name in named}  # type: ignore[return-value]
 
 
-def _columns(x: dict, sample_weight: Any) -> dict[str, Any]:
+def _columns(x: dict, sample_weight: Any, missing: bool) -> dict[str, Any]:
     """A dict of columns; a part may be a dict again."""
     found = {}
     for name, column in x.items():
-        nested = isinstance(column, dict)
+        nested, told = isinstance(column, dict), (sample_weight, missing)
         what = f"column {str(name)!r}"
-        found[str(name)] = (
-            _columns(column, sample_weight) if nested else numbers(column, what, sample_weight)
-        )
+        found[str(name)] = _columns(column, *told) if nested else numbers(column, what, *told)
         if not nested and found[str(name)].ndim == 0:
             raise ValueError(f"{what} must hold numbers, one per row, not {_kind(column)}")
     return found
 
 
-def numbers(values: Any, what: str, sample_weight: Any = None) -> np.ndarray | Array:
+def numbers(
+    values: Any, what: str, sample_weight: Any = None, missing: bool = False
+) -> np.ndarray | Array:
     """An array of real, integer or boolean values that JAX takes as they are.
 
     Floats other than float32 become float64, and so do integers that JAX would wrap.
@@ -84,6 +88,7 @@ def numbers(values: Any, what: str, sample_weight: Any = None) -> np.ndarray | A
         values: an array, or what NumPy makes one of.
         what: its name in messages.
         sample_weight: see `read_rows`.
+        missing: see `read_rows`.
 
     Raises:
         ValueError: for other values, cells hidden by a mask, or missing ones.
@@ -93,8 +98,7 @@ def numbers(values: Any, what: str, sample_weight: Any = None) -> np.ndarray | A
         found: Any = values
     else:
         _refuse_sparse(values, what)
-        _refuse_hidden(values, what, sample_weight)
-        found = _array(values, what)
+        found = _seen(values, what, sample_weight, missing)
     dtype = found.dtype
     if jnp.issubdtype(dtype, jnp.floating):
         wanted = np.dtype(np.float32 if dtype.itemsize == 4 else np.float64)
@@ -173,8 +177,8 @@ def _refuse_sparse(values: Any, what: str) -> None:
             )
 
 
-def _refuse_hidden(values: Any, what: str, sample_weight: Any) -> None:
-    """Refuses masked and missing cells, and categories, whose numbers are names."""
+def _seen(values: Any, what: str, sample_weight: Any, missing: bool) -> np.ndarray:
+    """An array, masked and missing cells as NaN or refused; categories' numbers are names."""
     dtype = getattr(values, "dtype", None)
     if str(dtype).lower().startswith(("categor", "enum")):
         raise ValueError(
@@ -183,10 +187,30 @@ def _refuse_hidden(values: Any, what: str, sample_weight: Any) -> None:
     look = getattr(values, "isna", None) or getattr(values, "is_null", None)
     if isinstance(values, np.ma.MaskedArray):
         hidden, word = np.ma.getmaskarray(values), "masked"
-    elif look is None or (isinstance(dtype, np.dtype) and dtype.kind != "O"):
-        return  # a NaN of NumPy's is a value, for which there is a status
-    else:
+    elif look is not None and not (isinstance(dtype, np.dtype) and dtype.kind != "O"):
         hidden, word = np.asarray(look()), "missing"
+    else:  # a NaN of NumPy's is a value, for which there is a status
+        found = _array(values, what)
+        if not missing or found.dtype.kind != "O":
+            return found
+        hidden, word = np.equal(found, None).astype(bool), ""  # type: ignore[call-overload]
+    if missing and hidden.any():
+        return _with_nan(values, hidden, what)
+    _refuse_hidden(hidden, word, what, sample_weight)
+    return _array(values, what)
+
+
+def _with_nan(values: Any, hidden: np.ndarray, what: str) -> np.ndarray:
+    """The visible cells as numbers, and NaN."""
+    cells = np.asarray(values)
+    visible, found = cells[~hidden], np.full(hidden.shape, np.nan)
+    if visible.dtype.kind not in "fiub" and not all(map(_is_number, visible)):
+        raise ValueError(_no_numbers(values, cells, what))
+    found[~hidden] = visible
+    return found
+
+
+def _refuse_hidden(hidden: np.ndarray, word: str, what: str, sample_weight: Any) -> None:
     absent = _absent(sample_weight)
     if absent is not None and len(absent) == len(hidden):
         hidden = hidden & ~absent.reshape(-1, *(1,) * (hidden.ndim - 1))

@@ -252,10 +252,11 @@ class Linear(Kernel):
             statistics = form.statistics(sums, form.total(x, row_weight))
             # the first feature is 1, so its sum is the mass: no further pass over the plan
             return Sweep(value, sums[:, 0], statistics)
-        base = jnp.reshape(form.log_base_measure(x), (-1, 1))
-        scaled = plan * form.scale(scores + base)
+        scores += jnp.reshape(form.log_base_measure(x), (-1, 1))
+        scaled = plan * form.scale(scores)
         total = form.total(x, jnp.sum(scaled, axis=1))
         statistics = form.statistics(matmul(scaled.T, features), total)
+        statistics = form.completed(statistics, plan, scores)
         return Sweep(value, jnp.sum(plan, axis=0), statistics)
 
 

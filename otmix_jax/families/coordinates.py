@@ -12,10 +12,10 @@ no units where the domain allows, and one step size fits all data.
 A frame says in which coordinates rows are fitted, and what that does to a density.
 """
 
+# ruff: noqa: PLC0414  (domains are named here for all who declare parameters)
+
 import abc
 import dataclasses
-import math
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -24,114 +24,23 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float, PyTree
 
-from ..core.numerics import SLICE, fold_slices, logsumexp, matmul
+from ..core.numerics import SLICE, fold_slices, matmul
 from ..core.tree import pytree, replace
-from ..core.triangular import inverse_triangle, multiply, pack, unpack
 from ..core.typing import AnyArray
+from .domains import FACTOR as FACTOR
+from .domains import LOADINGS as LOADINGS
+from .domains import NESTED as NESTED
+from .domains import POSITIVE as POSITIVE
+from .domains import REAL as REAL
+from .domains import ROTATION as ROTATION
+from .domains import SIMPLEX as SIMPLEX
+from .domains import SPHERE as SPHERE
+from .domains import UNIT as UNIT
+from .domains import UNIT_FACTOR as UNIT_FACTOR
+from .domains import UNIT_PRODUCT as UNIT_PRODUCT
+from .domains import Domain as Domain
 
 _T = TypeVar("_T")
-
-
-@dataclasses.dataclass(frozen=True)
-class Domain:
-    """A set that parameters live in, as three functions.
-
-    Attributes:
-        at: (origin, z) to the value at coordinates z about the origin; zeros give the origin.
-        coordinates: (value, origin) to z, the inverse.
-        free: shape of one component's value to its degrees of freedom.
-    """
-
-    at: Callable[[Any, Any], Any]
-    coordinates: Callable[[Any, Any], Any]
-    free: Callable[[tuple[int, ...]], int]
-
-
-def _simplex_basis(d: int) -> np.ndarray:
-    """[d, d - 1] orthonormal columns that sum to zero: no direction that moves nothing."""
-    # NumPy, at trace time: a constant of the program
-    basis = np.tri(d, d - 1, -1) * -1.0
-    basis = np.where(np.eye(d, d - 1, dtype=bool), np.arange(d - 1, 0, -1), basis)
-    return basis / np.linalg.norm(basis, axis=0) if d > 1 else basis
-
-
-def _simplex_at(origin: Array, z: Array) -> Array:
-    moved = jnp.log(origin) + matmul(z, jnp.asarray(_simplex_basis(origin.shape[-1]).T, z.dtype))
-    # in logarithms: a long step would overflow before it is divided by the sum
-    return jnp.exp(moved - logsumexp(moved, axis=-1)[..., None])
-
-
-def _simplex_coordinates(value: Array, origin: Array) -> Array:
-    ratio = jnp.log(value) - jnp.log(origin)
-    return matmul(ratio, jnp.asarray(_simplex_basis(origin.shape[-1]), ratio.dtype))
-
-
-def _reflected(origin: Array, v: Array) -> Array:
-    """V under the reflection that takes the origin to an axis and back, its own inverse.
-
-    The axis points away from the origin's first entry, so that the difference never cancels.
-    """
-    sign = jnp.where(origin[..., :1] > 0, -1.0, 1.0)
-    axis = sign * jnp.eye(1, origin.shape[-1], dtype=origin.dtype)[0]
-    normal = origin - axis
-    along = jnp.sum(normal * v, axis=-1, keepdims=True) / jnp.sum(normal**2, -1, keepdims=True)
-    return v - 2 * along * normal
-
-
-def _sphere_at(origin: Array, z: Array) -> Array:
-    """Along the great circle in the direction z, by its length in radians."""
-    squared = jnp.sum(z**2, axis=-1, keepdims=True)
-    # sin(r) / r from its series near 0, where the quotient has no derivative.
-    near = squared < 1e-4
-    length = jnp.sqrt(jnp.where(near, 1, squared))
-    ratio = jnp.where(near, 1 - squared / 6 + squared**2 / 120, jnp.sin(length) / length)
-    cosine = jnp.where(near, 1 - squared / 2 + squared**2 / 24, jnp.cos(length))
-    tangent = jnp.concatenate([jnp.zeros_like(z[..., :1]), z], axis=-1)
-    return cosine * origin + _reflected(origin, ratio * tangent)
-
-
-def _sphere_coordinates(value: Array, origin: Array) -> Array:
-    cosine = jnp.sum(value * origin, axis=-1, keepdims=True)
-    tangent = _reflected(origin, value - cosine * origin)[..., 1:]
-    squared = jnp.sum(tangent**2, axis=-1, keepdims=True)
-    moved = squared > 0  # at the origin the root has no derivative, and the quotient is 1
-    sine = jnp.sqrt(jnp.where(moved, squared, 1))
-    # arccos would lose half the digits near the origin, where the cosine is flat
-    angle = jnp.arctan2(sine, cosine)
-    return tangent * jnp.where(moved, angle / sine, 1)
-
-
-def _factor_at(origin: Array, z: Array) -> Array:
-    # tril: what stands above the diagonal is no parameter, and gets no gradient
-    return multiply(jnp.tril(origin), unpack(z, origin.shape[-1]))
-
-
-def _factor_coordinates(value: Array, origin: Array) -> Array:
-    return pack(multiply(inverse_triangle(origin), jnp.tril(value)))
-
-
-REAL = Domain(jnp.add, jnp.subtract, math.prod)
-"""Any number; coordinates are in the parameter's own unit."""
-POSITIVE = Domain(
-    lambda origin, z: origin * jnp.exp(z), lambda value, origin: jnp.log(value / origin), math.prod
-)
-"""Above zero, through the logarithm of the ratio."""
-SIMPLEX = Domain(
-    _simplex_at, _simplex_coordinates, lambda shape: math.prod(shape[:-1]) * (shape[-1] - 1)
-)
-"""Positive, of sum 1 along the last axis, which loses one coordinate."""
-SPHERE = Domain(
-    _sphere_at, _sphere_coordinates, lambda shape: math.prod(shape[:-1]) * (shape[-1] - 1)
-)
-"""Unit vectors along the last axis, by the angle from the origin."""
-FACTOR = Domain(_factor_at, _factor_coordinates, lambda shape: shape[-1] * (shape[-1] + 1) // 2)
-"""Lower triangular with a positive diagonal; a step multiplies from the right."""
-NESTED = Domain(
-    lambda origin, z: origin.constrain(z),
-    lambda value, origin: value.unconstrained(origin),
-    lambda shape: 0,
-)
-"""An object that has parameters of its own."""
 
 
 def learned(instance: Any) -> list[dataclasses.Field]:
@@ -266,9 +175,14 @@ class Affine(Frame):
         return (x - self.origin) / self.columns
 
     @property
-    def log_volume(self) -> Float[Array, ""]:
+    def log_units(self) -> Float[Array, "*b d"]:
+        """Log unit of each column."""
+        return jnp.log(jnp.broadcast_to(self.columns, self.origin.shape))
+
+    @property
+    def log_volume(self) -> Float[Array, "*b"]:
         """The sum of log unit over the columns."""
-        return jnp.sum(jnp.log(jnp.broadcast_to(self.columns, self.origin.shape)), axis=-1)
+        return jnp.sum(self.log_units, axis=-1)
 
     @property
     def inverse(self) -> "Affine":

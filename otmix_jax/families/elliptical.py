@@ -9,7 +9,7 @@ with a latent scale u(h), and moments weighted by u take the place of moments.
 """
 
 import math
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,24 +20,27 @@ from jaxtyping import Bool, Float, Int, PRNGKeyArray
 
 from ..core.numerics import (
     einsum,
-    logsumexp,
     matmul,
     pooled_scatter,
     positive_variance,
     safe_divide,
-    safe_log,
     sum_slices,
 )
 from ..core.tree import parameter, pytree, replace
 from ..core.triangular import pivot_floor
 from ..priors import Prior, Ridge
+from .chance import by_chance, log_ball
 from .coordinates import NESTED, REAL, Affine, Frame, Identity
 from .covariance import STRUCTURES, Covariance
-from .family import Description, Family
+from .elliptical_answers import EllipticalAnswers
+from .family import FAMILIES, Description
 from .forms import LocationForm
 from .quadratic import Moments, QuadraticForm
 
 _Self = TypeVar("_Self", bound="Elliptical")
+
+EXAMPLES = ("full", "tied", "diagonal", "spherical")
+"""The structures of examples; the others have tests of their own."""
 
 
 def structure(covariance: str | type[Covariance]) -> type[Covariance]:
@@ -54,32 +57,16 @@ def structure(covariance: str | type[Covariance]) -> type[Covariance]:
     return STRUCTURES[covariance]
 
 
-class Elliptical(Family):
+class Elliptical(EllipticalAnswers):
     """K elliptical components with `mean` [k, d] and `covariance`, L L^T."""
 
     mean: Any
     covariance: Any
     exact_m_step = True
     holds = frozenset({"mean", "covariance"})
-    scaled: ClassVar[bool] = False
-    """Whether `latent_scale` is not 1, known when compiling."""
-
-    @property
-    def n_components(self) -> int:
-        """K."""
-        return self.mean.shape[-2]
-
-    @property
-    def n_features(self) -> int:
-        """The width d of a row."""
-        return self.mean.shape[-1]
 
     def radial_cost(self, half_square: Float[Array, "n k"]) -> Float[Array, "n k"]:
         """-log of the standard density at |z|^2 / 2, in nats."""
-        raise NotImplementedError
-
-    def latent_scale(self, half_square: Float[Array, "n k"]) -> Float[Array, "n k"]:
-        """The derivative of `radial_cost`: how much a row counts; only asked if `scaled`."""
         raise NotImplementedError
 
     @property
@@ -114,6 +101,10 @@ class Elliptical(Family):
     def _prepared(self, inverse: Array, half_log_det: Array, x: Array) -> Float[Array, "n k"]:
         return self.radial_cost(self._half_square(inverse, x)) + half_log_det
 
+    def half_square(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
+        """See `EllipticalAnswers.half_square`."""
+        return self._half_square(self._inverse(), x)
+
     def _half_square(self, inverse: Array, x: Array) -> Float[Array, "n k"]:
         # By differences: expanded, the square of a small number would cancel from large ones.
         whitened = self._layout.whiten(inverse, x[:, None, :] - self.mean)
@@ -121,11 +112,21 @@ class Elliptical(Family):
 
     def statistics(self, x: Float[Array, "n d"], plan: Float[Array, "n k"]) -> Moments:
         """Moments about the current means; the pivot keeps the digits."""
-        difference = x[:, None, :] - self.mean
-        if self.scaled:
-            plan = plan * self.latent_scale(self._half_square(self._inverse(), x))
-        first = einsum("nk,nkd->kd", plan, difference)
-        return Moments(jnp.sum(plan, axis=0), first, self._layout.scatter(difference, plan))
+        difference, share = x[:, None, :] - self.mean, plan
+        half_square = self.half_square(x) if self.scaled else None
+        if half_square is not None:
+            share = plan * self.latent_scale(half_square)
+        first = einsum("nk,nkd->kd", share, difference)
+        scatter = self._layout.scatter(difference, share)
+        moments = Moments(jnp.sum(share, axis=0), first, scatter)
+        return moments if half_square is None else self.completed(moments, plan, half_square)
+
+    def completed(
+        self, moments: Moments, plan: Float[Array, "n k"], half_square: Float[Array, "n k"]
+    ) -> Moments:
+        """The moments with what parameters of the radial law need; only asked if `scaled`."""
+        del plan, half_square
+        return moments
 
     def linear_form(self) -> "QuadraticForm":
         """Quadratic features about the midpoint of the means."""
@@ -270,29 +271,11 @@ class Elliptical(Family):
         held = jnp.any(self._layout.pivots(*self._factor) ** 2 <= 1.01 * least, axis=-1)
         tight = self._layout.tightness(self.covariance.factor, self._inverse(), weights)
         tight = tight > 100 + self.n_features
-        return (weights > 0) & (held | (tight & self._by_chance(weights, n_rows)))
-
-    def _by_chance(self, weights: Float[Array, " k"], n_rows: Array | float) -> Bool[Array, " k"]:
-        """Whether other components put as many rows into a place as small as this, somewhere.
-
-        The others' rows in component j's own ellipsoid are about Poisson with mean r_j. Through
-        some of them it can be laid at will, as many as span its thinnest shape; the others are
-        there by chance with probability at most exp(-r) (e r / excess)^excess, at any of the
-        places that those span.
-        """
         d = self.n_features
+        volume = log_ball(d) + self._half_log_det()
         spanned = self.covariance.spanned(d)
-        excess = n_rows * weights - spanned
-        # the volume of the ellipsoid of the same covariance, over that of the standard density
-        ball = 0.5 * d * math.log(math.pi * (d + 2)) - math.lgamma(0.5 * d + 1)
-        others = jnp.where((weights > 0) & ~jnp.eye(len(weights), dtype=bool), weights, 0)
-        at_means = jnp.where(others > 0, self.cost(self.mean), jnp.inf)
-        density = logsumexp(safe_log(others) - jnp.where(others > 0, at_means, 0), axis=1)
-        log_rate = jnp.log(n_rows) + density + ball + self._half_log_det()
-        ratio = jnp.log(jnp.where(excess > 0, excess, 1)) - log_rate
-        chance = excess * (1 - ratio) - jnp.exp(jnp.minimum(log_rate, 80))
-        unlikely = chance + spanned * jnp.log(n_rows) < math.log(0.05)
-        return ~((excess > 0) & (ratio > 0) & unlikely)
+        chance = by_chance(weights, self.cost(self.mean), volume, spanned, n_rows)
+        return (weights > 0) & (held | (tight & chance))
 
     @classmethod
     def check(cls, x: Any, **options: Any) -> None:
@@ -375,6 +358,10 @@ class Gaussian(Elliptical):
         """See `Elliptical.radial_cost`."""
         return half_square + 0.5 * self.n_features * math.log(2 * math.pi)
 
+    def radial_cdf(self, z: Array) -> Array:
+        """See `EllipticalAnswers.radial_cdf`."""
+        return jax.scipy.special.ndtr(z)
+
     @classmethod
     def initial(
         cls,
@@ -384,6 +371,12 @@ class Gaussian(Elliptical):
     ) -> "Gaussian":
         """Means of the assigned rows, and the pooled within-component covariance for each."""
         return cls(*cls._start(x, plan, covariance))
+
+    @classmethod
+    def incomplete(cls, covariance: str | type[Covariance] = "full", **_: Any) -> Description:
+        """See `Family.incomplete`; of every covariance structure."""
+        # by name: that family is a Gaussian itself
+        return FAMILIES["incomplete"].of(covariance)
 
     @classmethod
     def examples(cls) -> dict[str, "Gaussian"]:
@@ -397,4 +390,4 @@ def examples() -> dict[str, tuple[Array, Covariance]]:
     shapes = jnp.array(
         [[[1.0, 0.3], [0.3, 0.5]], [[0.4, -0.1], [-0.1, 0.8]], [[1.5, 0.0], [0.0, 0.3]]]
     )
-    return {name: (mean, s.from_matrices(shapes)) for name, s in STRUCTURES.items()}
+    return {name: (mean, STRUCTURES[name].from_matrices(shapes)) for name in EXAMPLES}

@@ -16,7 +16,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Float, PyTree
 
-from ..core.numerics import einsum
+from ..core.numerics import einsum, safe_divide
 from ..core.tree import pytree
 from ..core.triangular import inverse_triangle, regular_cholesky
 from .coordinates import NESTED, REAL, learned
@@ -33,7 +33,7 @@ class Slopes:
 
     Attributes:
         gradient: [b, p] in the coordinates of each block: a component, or all where they share.
-        hessian: [b, p, p]
+        hessian: [b, p, p], or [b, p] a diagonal in its place.
     """
 
     gradient: Array
@@ -88,6 +88,23 @@ def statistics(family: Any, x: PyTree, plan: Float[Array, "n k"]) -> Slopes:
     return Slopes(gradient(zeros), jax.vmap(product, out_axes=-1)(probes))
 
 
+def diagonal_statistics(family: Any, x: PyTree, plan: Float[Array, "n k"]) -> Slopes:
+    """Gradient, and Fisher's information by squares of each row's gradient: its diagonal alone.
+
+    For families of many parameters, none of which is shared.
+    """
+    zeros, back = _blocks(family)
+
+    def cost(z: Array, row: PyTree, share: Array) -> Array:
+        costs = family.constrain(back(z)).cost(jax.tree.map(lambda leaf: leaf[None], row))[0]
+        return jnp.sum(jnp.where(share > 0, costs, 0))
+
+    # a row at a time, all components side by side: no one's cost depends on another's parameters
+    slopes = jax.vmap(jax.grad(cost), (None, 0, 0))(zeros, x, plan)
+    gradient = einsum("nk,nkp->kp", plan, slopes)
+    return Slopes(gradient, einsum("nk,nkp->kp", plan, slopes**2))
+
+
 def maximize(family: Any, slopes: Slopes, mass: Float[Array, " k"], held: frozenset[str]) -> Any:
     """A Newton step on the fields that are not held, if need be damped and shortened."""
     zeros, back = _blocks(family)
@@ -95,29 +112,44 @@ def maximize(family: Any, slopes: Slopes, mass: Float[Array, " k"], held: frozen
     weight = mass[:, None] if blocks > 1 or len(mass) == 1 else jnp.sum(mass)[None, None]
     # per unit of mass, so that damping means the same in small components
     weight = jnp.where(weight > 0, weight, 1)
-    free = _mask(family, [f.name for f in learned(family) if f.name not in held], zeros)
-    unitless = _mask(
-        family, [f.name for f in learned(family) if f.metadata["domain"] is not REAL], zeros
-    )
-    both = free[:, :, None] & free[:, None, :]
-    identity = jnp.eye(zeros.shape[1], dtype=zeros.dtype)
-    # the identity where a coordinate is held: the matrix stays regular, and the step there is 0
-    hessian = jnp.where(both, slopes.hessian / weight[..., None], identity)
-    # rounding leaves it a little asymmetric, and Cholesky reads one triangle
-    hessian = 0.5 * (hessian + jnp.swapaxes(hessian, 1, 2))
-    step = -_solve(hessian, jnp.where(free, slopes.gradient / weight, 0))
+    domains = _domains(family)
+    free = _mask(family, {name: name not in held for name in domains}, zeros)
+    # a domain is a leaf to the map
+    unitless = jax.tree.map(lambda domain: domain is not REAL, domains)
+    unitless = _mask(family, unitless, zeros)
+    step = -_step(slopes, free, weight)
     longest = jnp.max(jnp.where(unitless, jnp.abs(step), 0), axis=1, keepdims=True)
     # the maximum first: a step of 0 is no division by 0
     step = step * jnp.minimum(1, LONGEST / jnp.maximum(longest, LONGEST))
     return family.constrain(back(jnp.where(free, step, 0)))
 
 
-def _mask(family: Any, names: list[str], zeros: Float[Array, "b p"]) -> Array:
-    """[b, p] whether a coordinate belongs to one of these fields."""
-    tree = family.unconstrained(family)
+def _step(slopes: Slopes, free: Array, weight: Array) -> Float[Array, "b p"]:
+    """H^-1 gradient over the coordinates that are free."""
+    gradient = jnp.where(free, slopes.gradient / weight, 0)
+    if slopes.hessian.ndim == 2:
+        curvature = slopes.hessian / weight
+        least = DAMPING[2] * jnp.mean(curvature, axis=1, keepdims=True)
+        return safe_divide(gradient, curvature + least)
+    both = free[:, :, None] & free[:, None, :]
+    identity = jnp.eye(free.shape[1], dtype=gradient.dtype)
+    # the identity where a coordinate is held: the matrix stays regular, and the step there is 0
+    hessian = jnp.where(both, slopes.hessian / weight[..., None], identity)
+    # rounding leaves it a little asymmetric, and Cholesky reads one triangle
+    return _solve(0.5 * (hessian + jnp.swapaxes(hessian, 1, 2)), gradient)
+
+
+def _domains(family: Any) -> dict[str, Any]:
+    """The domain of each field, or a tree of domains that is a prefix of it."""
+    own = getattr(family, "domains", None)
+    return own or {field.name: field.metadata["domain"] for field in learned(family)}
+
+
+def _mask(family: Any, flags: dict[str, Any], zeros: Float[Array, "b p"]) -> Array:
+    """[b, p] the flag of the field that a coordinate belongs to, or of its part of the field."""
     marked = {
-        name: jax.tree.map(lambda leaf, on=name in names: jnp.full_like(leaf, on), part)
-        for name, part in tree.items()
+        name: jax.tree.map(jnp.full_like, part, jax.tree.broadcast(flags.get(name, False), part))
+        for name, part in family.unconstrained(family).items()
     }
     # flattened as `_blocks` does, or the places would not agree
     if zeros.shape[0] == 1:

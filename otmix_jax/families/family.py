@@ -8,14 +8,18 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 from jaxtyping import Bool, Float, Int, PRNGKeyArray, PyTree
 
+from ..core.tree import is_float
 from ..priors import Prior
 from . import coordinates, em_gradient
+from .answers import Answers
 from .coordinates import Frame, Identity
 from .forms import LinearForm, LocationForm
+from .shares import Shares
 
 
 def as_columns(x: PyTree, **options: Any) -> Float[Array, "n e"]:
@@ -27,7 +31,7 @@ def as_columns(x: PyTree, **options: Any) -> Float[Array, "n e"]:
     return jnp.concatenate([leaf.reshape(len(leaf), -1).astype(dtype) for leaf in leaves], axis=1)
 
 
-class Family(abc.ABC):
+class Family(Answers, Shares, abc.ABC):
     """K components at once. The instance *is* the parameters; every array leaf is differentiable.
 
     A field declares its domain (`coordinates.parameter`); what is learned, how many degrees of
@@ -89,6 +93,25 @@ class Family(abc.ABC):
         raise TypeError(
             f"{cls.__name__} needs all cells of a row: drop or impute the rows that miss some"
         )
+
+    def impute(
+        self, x: PyTree, share: Float[Array, "n k"], key: PRNGKeyArray | None = None
+    ) -> PyTree:
+        """Rows with numbers in the place of missing cells; by default none are missing.
+
+        Args:
+            x: the rows.
+            share: [n, k] the components' shares in each row.
+            key: None gives conditional means; else draws, of the component that has the whole row.
+        """
+        del share, key
+        return x
+
+    @classmethod
+    def of_rows(cls, x: PyTree, *_: Any, **options: Any) -> "Description":
+        """The description with what it leaves to the rows (NumPy), such as numbers of levels."""
+        del x
+        return Description(cls, tuple(options.items()))
 
     @abc.abstractmethod
     def cost(self, x: PyTree) -> Float[Array, "n k"]:
@@ -170,6 +193,12 @@ class Family(abc.ABC):
         del x, options
 
     @classmethod
+    def reals(cls, x: PyTree, *_: Any, **options: Any) -> PyTree:
+        """The rows with integers that are numbers, not codes, as floating ones."""
+        del options
+        return x
+
+    @classmethod
     def weak_prior(cls, variance: PyTree, strength: Array, *_: Any, **options: Any) -> Prior | None:
         """A prior that keeps the likelihood bounded, from the columns' variance; or None.
 
@@ -236,12 +265,64 @@ class Description:
 
     @property
     def missing(self) -> bool:
-        """Whether NaN marks a missing cell."""
-        return bool(dict(self.options).get("missing", False))
+        """Whether NaN marks a missing cell, in one of the parts at least."""
+        own = bool(dict(self.options).get("missing", False))
+        return own or any(part.missing for part in self.parts.values())
 
     def incomplete(self) -> "Description":
         """See `Family.incomplete`."""
         return self if self.missing else self.family.incomplete(**dict(self.options))
+
+    def or_incomplete(self) -> "Description":
+        """`incomplete` of a family that can, and else itself."""
+        try:
+            return self.incomplete()
+        except TypeError:
+            return self
+
+    def may_miss(self, path: tuple[Any, ...]) -> bool:
+        """Whether NaN marks a missing cell in a leaf of the rows: not in what stands beside them.
+
+        Args:
+            path: of JAX's keys.
+        """
+        names = [getattr(key, "key", "") for key in path]
+        if names and names[0] in self.parts:
+            return self.parts[names[0]].may_miss(path[1:])
+        return self.missing and not self.parts and (not names or names[-1] == "x")
+
+    def without_missing(self, x: PyTree) -> PyTree:
+        """Rows with 0 for the cells that may be missing, and are: what is left must be finite."""
+
+        def known(path: tuple[Any, ...], leaf: Any) -> Any:
+            if not self.may_miss(path) or not is_float(leaf):
+                return leaf
+            module = jnp if isinstance(leaf, Array) else np
+            return module.where(module.isnan(leaf), 0, leaf).astype(leaf.dtype)
+
+        return jax.tree_util.tree_map_with_path(known, x) if self.missing else x
+
+    @property
+    def table(self) -> bool:
+        """See `Family.table`; of a composed family, what its parts say."""
+        own: Any = self.family.table
+        named = dict(self.options).get("column") is not None
+        parts = all(part.table for part in self.parts.values())
+        return own if isinstance(own, bool) else parts and not named
+
+    @property
+    def exchangeable(self) -> bool:
+        """See `Shares.exchangeable`; every part has to be."""
+        return self.family.exchangeable and all(p.exchangeable for p in self.parts.values())
+
+    def seats(self, n_components: int) -> list[int]:
+        """See `Shares.seats`; all, where there would be none."""
+        found = self.family.seats(n_components, **dict(self.options))
+        return found or list(range(n_components))
+
+    def of_rows(self, x: PyTree) -> "Description":
+        """See `Family.of_rows`."""
+        return self.family.of_rows(x, **dict(self.options))
 
     def initial(self, x: PyTree, plan: Float[Array, "n k"]) -> Family:
         """See `Family.initial`."""
@@ -254,6 +335,10 @@ class Description:
     def check(self, x: PyTree) -> None:
         """See `Family.check`."""
         self.family.check(x, **dict(self.options))
+
+    def reals(self, x: PyTree) -> PyTree:
+        """See `Family.reals`."""
+        return self.family.reals(x, **dict(self.options))
 
     def embed(self, x: PyTree) -> Float[Array, "n e"]:
         """See `Family.embed`."""
@@ -301,69 +386,3 @@ def describe(family: Any = None, covariance: Any = None) -> Description:
     if not (isinstance(found, type) and issubclass(found, Family)):
         raise TypeError(f"family must be a name, a Family or its description, not {family!r}")
     return found.of() if covariance is None else found.of(covariance=covariance)
-
-
-def check_columns(components: Any, x: PyTree) -> None:
-    """Refuses rows of other columns than components describe, by names and shapes alone.
-
-    Raises:
-        ValueError: saying what there is, and what there should be.
-    """
-    if components.table:
-        _check_width(components, x)
-        return
-    # a family of one's own need not have parts, and then reads its columns as it likes
-    parts = getattr(components, "parts", None)
-    if parts is None:
-        return
-    if not isinstance(x, dict) or set(x) != set(parts):
-        have = sorted(x) if isinstance(x, dict) else type(x).__name__
-        raise ValueError(f"the rows must be a dict of {sorted(parts)}, not {have}")
-    for name, part in parts.items():
-        column = x[name]
-        single = getattr(column, "ndim", 0) == 1
-        try:
-            check_columns(part, column[:, None] if single else column)
-        except ValueError as error:
-            raise ValueError(f"part {name!r}: {error}") from None
-
-
-def _check_width(components: Any, x: PyTree) -> None:
-    if isinstance(x, dict) and components.beside and "x" in x:
-        _check_width(components, x["x"])
-        return
-    if isinstance(x, dict):
-        raise ValueError(
-            f"{type(components).__name__} takes one table of real numbers (n, d) as its rows, not "
-            f"a dict of {sorted(x)}"
-        )
-    width, shape = components.n_features, getattr(x, "shape", None)
-    if shape is None:  # a tree of a family's own
-        return
-    if len(shape) != 2:
-        hint = "; for one feature use x[:, None], for one row x[None, :]" if len(shape) == 1 else ""
-        raise ValueError(f"x must have two dimensions (n, d), not shape {shape}{hint}")
-    if width is not None and shape[1] != width:
-        raise ValueError(f"rows have {shape[1]} columns, the mixture {width}")
-
-
-def check_prior(family: Any, prior: Prior | None) -> None:
-    """Refuses a prior that would be dropped by components, or by what a description makes.
-
-    Raises:
-        TypeError: for a part of it that the family has no use for.
-    """
-    if prior is None:
-        return
-    parts = {field.name: getattr(prior, field.name) for field in dataclasses.fields(prior)}
-    given = {name for name, part in parts.items() if part is not None} - {"weights"}
-    for name in given - family.priors:
-        raise TypeError(
-            f"{family if isinstance(family, Description) else type(family).__name__} has no use "
-            f"for a prior on its {name}; it takes "
-            f"{', '.join(sorted(family.priors)) or 'none'} beside the weights'"
-        )
-    for name, part in (prior.parts or {}).items():
-        if name not in family.parts:
-            raise TypeError(f"the prior's part {name!r} is none of {sorted(family.parts)}")
-        check_prior(family.parts[name], part)

@@ -75,6 +75,15 @@ class LinearForm(abc.ABC):
     def statistics(self, sums: Float[Array, "k f"], total: PyTree) -> PyTree:
         """The family's own statistics from sum_i P_ij u_ij T(x_i) and the total."""
 
+    def completed(
+        self, statistics: PyTree, plan: Float[Array, "n k"], scores: Float[Array, "n k"]
+    ) -> PyTree:
+        """The statistics with what the link's own parameters need of the scores, additive in rows;
+        only asked if `linked`.
+        """
+        del plan, scores
+        return statistics
+
     def safe(self) -> Bool[Array, ""]:
         """Whether these parameters keep the digits; only asked if `guarded`."""
         raise TypeError(f"{type(self).__name__} needs no guard")

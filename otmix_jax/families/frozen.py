@@ -50,6 +50,15 @@ class Frozen(Family):
         return self.inner.table
 
     @property
+    def gated(self) -> bool:  # type: ignore[override]
+        """See `Shares.gated`."""
+        return self.inner.gated
+
+    def log_proportions(self, log_weights: Array, given: PyTree) -> Float[Array, "*n k"]:
+        """The inner family's."""
+        return self.inner.log_proportions(log_weights, given)
+
+    @property
     def _held(self) -> frozenset[str]:
         held = frozenset([self.held] if isinstance(self.held, str) else self.held)
         known = set(self.inner.unconstrained(self.inner))
@@ -168,6 +177,26 @@ class Frozen(Family):
     def out_of(self, frame: Frame) -> "Frozen":
         """The inner family's."""
         return replace(self, inner=self.inner.out_of(frame))
+
+    def moments(self) -> tuple[PyTree, PyTree]:
+        """The inner family's."""
+        return self.inner.moments()
+
+    def marginal(self, columns: Any) -> Any:
+        """The inner family's, of which nothing is held."""
+        return self.inner.marginal(columns)
+
+    def condition(self, values: Any) -> tuple[Float[Array, " k"], Any]:
+        """The inner family's, of which nothing is held."""
+        return self.inner.condition(values)
+
+    def cdf(self, x: Float[Array, " n"]) -> Float[Array, "n k"]:
+        """The inner family's."""
+        return self.inner.cdf(x)
+
+    def ascend(self, x: Float[Array, "n d"], plan: Float[Array, "n k"]) -> Float[Array, "n d"]:
+        """The inner family's."""
+        return self.inner.ascend(x, plan)
 
     @classmethod
     def initial(cls, x: PyTree, plan: Float[Array, "n k"], **options: Any) -> "Frozen":

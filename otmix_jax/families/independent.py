@@ -1,6 +1,6 @@
 """Components whose columns are independent, each of one exponential family.
 
-    log p(x | theta_j) = sum_a [ sum_s t_s(x_a) eta_s(theta_ja) - e_a A(theta_ja) + log h(x_a, e_a) ]
+    log p(x | theta_j) = sum_a [ sum_s t_s(x_a) eta_s(theta_ja) - e_a A(theta_ja) + log h(x_a) ]
 
 A law says its sufficient statistics t, natural parameters eta, log-partition A and base measure h,
 and which parameters have given means of t. Cost, kernel, M-step, start and missing cells follow.
@@ -10,10 +10,11 @@ The size e of a cell is 1, but for counts of so many trials or in so long a time
 import abc
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float, PyTree
+from jaxtyping import Bool, Float, PRNGKeyArray, PyTree
 
 from ..core.numerics import matmul, safe_divide
 from ..core.tree import is_float, pytree, replace, static
@@ -22,6 +23,8 @@ from .coordinates import learned
 from .family import Description, Family
 from .forms import LinearForm
 
+LOSS = {"float64": 1e-9, "float32": 1e-3}
+"""What the score of a row may lose to cancellation, in nats, by dtype."""
 SHRUNK = 0.01
 """The share of all rows in the means of a start, which puts no parameter on its border."""
 
@@ -38,6 +41,9 @@ class Independent(Family):
 
     by_cell: bool = static(default=False, kw_only=True)
     exact_m_step = True
+    separable = True
+    cancels: ClassVar[bool] = False
+    """Whether the form loses the digits of large cells: then `log_cells` says the whole."""
     needs: ClassVar[str] = "real numbers"
     """The support in words, for messages."""
 
@@ -67,6 +73,10 @@ class Independent(Family):
         """Log h [n, d] of cells within the support."""
         del x, size
         return 0.0
+
+    def log_cells(self, x: Array, size: Array) -> Array:
+        """Log p [n, k, d] of cells [n, 1, d] within the support, to the last digit."""
+        raise TypeError(f"{type(self).__name__} keeps the digits in its linear form")
 
     @classmethod
     def size(cls, **options: Any) -> float:
@@ -106,17 +116,24 @@ class Independent(Family):
         size = x[cls.beside] if cls.beside in x else cls.size(**options)
         return x["x"], size[:, None] if getattr(size, "ndim", 0) == 1 else size
 
-    def features(self, x: PyTree) -> tuple[Array, tuple[Array, ...], Array]:
-        """Sizes [n, d] (0 of a missing cell), t_s [n, d] (0 there), and log h by row [n]."""
+    def read(self, x: PyTree) -> tuple[Array, Array, Array, Array]:
+        """Cells [n, d], their sizes, which are there, and which of these the law can hold.
+
+        What it cannot hold is replaced.
+        """
         dtype = self._first.dtype
         cells, size = (jnp.asarray(a).astype(dtype) for a in self.split(x, **self.options()))
         there = ~jnp.isnan(cells) if self.by_cell else jnp.ones(cells.shape, bool)
         # twice `where`: what a cell off the support would give has a derivative of NaN
         sound = there & self.inside(cells, size)
-        safe = jnp.where(sound, cells, self.inner_point(cells))
+        return jnp.where(sound, cells, self.inner_point(cells)), size, there, sound
+
+    def features(self, x: PyTree) -> tuple[Array, tuple[Array, ...], Array]:
+        """Sizes [n, d] (0 of a missing cell), t_s [n, d] (0 there), and log h by row [n]."""
+        safe, size, there, sound = self.read(x)
         base = jnp.where(sound, self.base(safe, size), jnp.where(there, -jnp.inf, 0))
         terms = tuple(jnp.where(sound, t, 0) for t in self.sufficient(safe))
-        return jnp.where(there, size, 0), terms, jnp.sum(base, axis=1)
+        return jnp.where(there, size, 0), terms, jnp.sum(base.astype(safe.dtype), axis=1)
 
     @classmethod
     def inner_point(cls, x: Any) -> Any:
@@ -132,7 +149,12 @@ class Independent(Family):
 
     def cost(self, x: PyTree) -> Float[Array, "n k"]:
         """C_ij = -log p(x_i | theta_j), in nats."""
-        return self.linear_form().costs(x)
+        if not self.cancels:
+            return self.linear_form().costs(x)
+        cells, size, there, sound = self.read(x)
+        cells, size = (a[:, None] for a in (cells, jnp.broadcast_to(size, cells.shape)))
+        beyond = jnp.where(there, -jnp.inf, 0)[:, None]
+        return -jnp.sum(jnp.where(sound[:, None], self.log_cells(cells, size), beyond), axis=-1)
 
     def statistics(self, x: PyTree, plan: Float[Array, "n k"]) -> "Sums":
         """Sums of t, and of the sizes where cells have their own."""
@@ -176,6 +198,20 @@ class Independent(Family):
 
         return replace(blank, **cls.of_means(*map(pooled, terms), **options))
 
+    def impute(
+        self, x: PyTree, share: Float[Array, "n k"], key: PRNGKeyArray | None = None
+    ) -> PyTree:
+        """See `Family.impute`."""
+        cells, size = self.split(x, **self.options())
+        there = ~jnp.isnan(jnp.asarray(cells, self._first.dtype))
+        if key is None:
+            mean = matmul(share, self.moments()[0]) * size
+        else:
+            given = x.get(self.beside) if isinstance(x, dict) else None
+            mean = self.sample(key, jnp.argmax(share, axis=1), given)
+        filled = jnp.where(there, cells, mean)
+        return {**x, "x": filled} if isinstance(x, dict) else filled
+
     def cells(self, x: PyTree) -> tuple[Array, ...]:
         """Sizes and t_s, each [n, d]."""
         size, terms, _ = self.features(x)
@@ -200,6 +236,8 @@ class Independent(Family):
         cells = cells if is_float(cells) else cells.astype(float)
         sound = ~jnp.isnan(cells)
         columns = cls.spread(jnp.where(sound, cells, cls.inner_point(cells)), size)
+        # a column may be spread over several, side by side
+        sound = jnp.tile(sound, (1, columns.shape[1] // sound.shape[1]))
         count = jnp.maximum(jnp.sum(sound, axis=0), 1)
         return jnp.where(sound, columns, jnp.sum(jnp.where(sound, columns, 0), axis=0) / count)
 
@@ -244,6 +282,27 @@ class IndependentForm(LinearForm):
 
     natural_parameters: Array
     components: Any
+
+    @property
+    def guarded(self) -> bool:  # type: ignore[override]
+        """Where large cells lose digits."""
+        return self.components.cancels
+
+    def safe(self) -> Bool[Array, ""]:
+        """The rows decide, with the parameters."""
+        return jnp.asarray(True)
+
+    def reaches(self, x: PyTree) -> Bool[Array, ""]:
+        """Whether no score of these rows adds terms so large that rounding shows."""
+        return self.rounding(x) <= LOSS.get(self.natural_parameters.dtype.name, 1e-2)
+
+    def rounding(self, x: PyTree) -> Float[Array, ""]:
+        """What the score of any of these rows may lose to cancellation, in nats."""
+        features = jnp.max(jnp.abs(self.sufficient_statistics(x)), axis=0)
+        eta = jax.lax.stop_gradient(self.natural_parameters)
+        # an absent component may hold anything
+        largest = jnp.max(jnp.where(jnp.isfinite(eta), jnp.abs(eta), 0), axis=0)
+        return float(jnp.finfo(eta.dtype).eps) * jnp.sum(features * largest)
 
     def sufficient_statistics(self, x: PyTree) -> Float[Array, "n f"]:
         """See `Independent.linear_form`."""

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.scipy.special import gammaln
+from jax.scipy.special import gammaincc
 from jaxtyping import Float, Int, PRNGKeyArray
 
+from ..core.counting import log_factorial, log_poisson
 from ..core.tree import parameter, pytree
 from .coordinates import POSITIVE
 from .independent import Independent
@@ -23,6 +24,7 @@ class Poisson(Independent):
 
     rate: Array = parameter(POSITIVE)
     beside = "exposure"
+    cancels = True
     needs = "counts 0, 1, 2, ..."
 
     @classmethod
@@ -43,8 +45,12 @@ class Poisson(Independent):
         return self.rate
 
     def base(self, x: Array, size: Any) -> Array:
-        """x log e - log x!."""
-        return x * jnp.log(size) - gammaln(x + 1)
+        """Of counts in a time e: x log e - log x!."""
+        return x * jnp.log(size) - log_factorial(x)
+
+    def log_cells(self, x: Array, size: Array) -> Array:
+        """See `Independent.log_cells`."""
+        return log_poisson(x, size * self.rate)
 
     @classmethod
     def of_means(cls, *means: Array, **options: Any) -> dict[str, Array]:
@@ -58,6 +64,16 @@ class Poisson(Independent):
         """Counts, as real numbers; `given` are exposures [n] or [n, d]."""
         rate = self.rate[labels] * beside(given)
         return jax.random.poisson(key, rate).astype(self.rate.dtype)
+
+    def moments(self) -> tuple[Array, Array]:
+        """See `Answers.moments`; at exposure 1."""
+        return self.rate, self.rate
+
+    def cdf(self, x: Float[Array, " n"]) -> Float[Array, "n k"]:
+        """See `Answers.cdf`; at exposure 1."""
+        # beyond 1 / eps the incomplete gamma function has no digits, and is NaN at last
+        count = jnp.floor(jnp.clip(x, 0, 1 / jnp.finfo(x.dtype).eps))[:, None]
+        return jnp.where(x[:, None] < 0, 0, gammaincc(count + 1, self.rate[:, 0]))
 
     @classmethod
     def examples(cls) -> dict[str, "Poisson"]:

@@ -1,6 +1,6 @@
 """Products over parts of a row: columns of different kinds, independent given the component."""
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable, Iterable
 from typing import Any
 
 import jax
@@ -45,10 +45,19 @@ class Product(Family):
 
     @classmethod
     def of(cls, **parts: Hashable) -> Description:
-        """A product over named parts: each a family's name, class or description."""
+        """A product over named parts: each a family's name, class or description.
+
+        Parts that can do without some cells take NaN for a missing one.
+        """
         # sorted: two orders of the same parts would be two programs
-        described = tuple((name, describe(part)) for name, part in sorted(parts.items()))
+        named = sorted(parts.items())
+        described = tuple((name, describe(part).or_incomplete()) for name, part in named)
         return Description(cls, (("parts", described),))
+
+    @classmethod
+    def incomplete(cls, parts: Any) -> Description:
+        """See `Family.incomplete`; parts that need all cells go on refusing NaN."""
+        return cls.of(**dict(parts))
 
     def described(self) -> Description:
         """See `Family.described`."""
@@ -142,6 +151,58 @@ class Product(Family):
             name: part.sample(one, labels, own.get(name))
             for one, (name, part) in zip(keys, self.parts.items(), strict=True)
         }
+
+    def impute(
+        self, x: dict[str, PyTree], share: Float[Array, "n k"], key: PRNGKeyArray | None = None
+    ) -> dict[str, PyTree]:
+        """See `Family.impute`; part by part."""
+        keys = [None] * len(self.parts) if key is None else jax.random.split(key, len(self.parts))
+        filled = {
+            name: part.impute(_table(x[name]), share, one)
+            for one, (name, part) in zip(keys, self.parts.items(), strict=True)
+        }
+        return jax.tree.map(lambda new, old: new.reshape(old.shape), filled, x)
+
+    def moments(self) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
+        """See `Answers.moments`; each part's own."""
+        own = {name: part.moments() for name, part in self.parts.items()}
+        return {n: mean for n, (mean, _) in own.items()}, {n: c for n, (_, c) in own.items()}
+
+    def marginal(self, columns: Any) -> Any:
+        """See `Answers.marginal`; of one part's name, that part itself.
+
+        Raises:
+            ValueError: for a name that is no part's.
+        """
+        names = [columns] if isinstance(columns, str) else list(columns)
+        self._check_names(names)
+        return self.parts[columns] if isinstance(columns, str) else self._of(names)
+
+    def condition(self, values: Any) -> tuple[Float[Array, " k"], Any]:
+        """See `Answers.condition`; whole parts are given.
+
+        Raises:
+            ValueError: for a name that is no part's, or if none is left.
+        """
+        self._check_names(values)
+        rest = [name for name in self.parts if name not in values]
+        if not rest:
+            raise ValueError("all parts are given: leave one out; log_prob is the density of all")
+        row = {name: jax.tree.map(lambda v: jnp.asarray(v)[None], values[name]) for name in values}
+        return -self._of(row).cost(row)[0], self._of(rest)
+
+    def _of(self, names: Iterable[str]) -> "Product":
+        return replace(self, parts={name: self.parts[name] for name in names})
+
+    def _check_names(self, names: Collection[str]) -> None:
+        unknown = [name for name in names if name not in self.parts]
+        if unknown or not names:
+            raise ValueError(f"name parts among {sorted(self.parts)}, not {unknown}")
+
+    @classmethod
+    def of_rows(cls, x: Any, parts: Any) -> Description:
+        """Part by part."""
+        return cls.of(**{name: part.of_rows(_table(x[name])) for name, part in parts})
 
     @classmethod
     def initial(cls, x: dict[str, PyTree], plan: Float[Array, "n k"], parts: Any) -> "Product":

@@ -79,6 +79,10 @@ class QuadraticForm(LinearForm):
         """See `LinearForm.scale`."""
         return self.components.latent_scale(_half_square(scores))
 
+    def completed(self, statistics: Moments, plan: Array, scores: Array) -> Moments:
+        """See `LinearForm.completed`."""
+        return self.components.completed(statistics, plan, _half_square(scores))
+
     def total(self, x: Float[Array, "n d"], row_mass: Float[Array, " n"]) -> Array | None:
         """The scatter of all rows, where components share a covariance."""
         return self._layout.total(self._from_centre(x), row_mass)

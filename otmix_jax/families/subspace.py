@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 from jaxtyping import Bool, Float, Int, PRNGKeyArray
@@ -11,6 +12,7 @@ from jaxtyping import Bool, Float, Int, PRNGKeyArray
 from ..core.numerics import einsum, matmul
 from ..core.tree import parameter, pytree, replace, static
 from ..priors import Prior
+from .answers import read_columns, read_values
 from .coordinates import NESTED
 from .elliptical import Gaussian
 from .family import Description, Family
@@ -117,6 +119,55 @@ class Subspace(Family):
         own, other = jax.random.split(key)
         told = matmul(self.inner.sample(own, labels, given), self.slopes) + self.intercept
         return told + self.noise * jax.random.normal(other, told.shape, told.dtype)
+
+    def moments(self) -> tuple[Array, Array]:
+        """See `Answers.moments`; of all columns."""
+        mean, spread = self.inner.moments()
+        spread = spread if spread.ndim == 3 else jax.vmap(jnp.diag)(spread)
+        told = einsum("kab,ac,bd->kcd", spread, self.slopes, self.slopes)
+        return matmul(mean, self.slopes) + self.intercept, told + jnp.diag(self.noise**2)
+
+    def marginal(self, columns: Any) -> Any:
+        """See `Answers.marginal`; of columns kept.
+
+        Raises:
+            TypeError: for a column that follows from others, which has no density of its own.
+        """
+        return self.inner.marginal(self._places(read_columns(self, columns)))
+
+    def condition(self, values: Any) -> tuple[Float[Array, " k"], "Subspace"]:
+        """See `Answers.condition`; columns kept are given, and the law is of all the others.
+
+        Raises:
+            TypeError: for a column that follows from others.
+        """
+        given, rest, row = read_values(self, values)
+        places = self._places(given)
+        density, inner = self.inner.condition(dict(zip(places, row, strict=True)))
+        free = np.array([i for i in range(len(self.kept)) if i not in places])
+        which = np.array(rest)
+        told = matmul(row.astype(self.slopes.dtype), self.slopes[np.array(places)])
+        law = Subspace(
+            inner,
+            self.slopes[free[:, None], which],
+            (self.intercept + told)[which],
+            self.noise[which],
+            kept=tuple(rest.index(self.kept[i]) for i in free.tolist()),
+        )
+        return density, law
+
+    def _places(self, columns: tuple[int, ...]) -> tuple[int, ...]:
+        follows = [column for column in columns if column not in self.kept]
+        if follows:
+            raise TypeError(
+                f"column {follows[0]} follows from columns {list(self.kept)}, and has no density "
+                "of its own: name some of these"
+            )
+        return tuple(self.kept.index(column) for column in columns)
+
+    def cdf(self, x: Float[Array, " n"]) -> Float[Array, "n k"]:
+        """See `Answers.cdf`; of a single column."""
+        return self.inner.cdf(x)
 
     def take(self, which: Any) -> "Subspace":
         """See `Family.take`."""

@@ -90,7 +90,8 @@ def nested_starts(
 
     def of_problem(problem: Problem, keys: Array) -> Mixture:
         problem = replace(problem, x=x)
-        rows, weight = present_rows(sample_rows(0.5, problem, program.n_components))
+        few = sample_rows(0.5, problem, program.n_components)
+        rows, weight = present_rows(few, program.family)
 
         def of_key(key: Array) -> Mixture:
             components = first_mixture(program, key, problem).components

@@ -7,9 +7,8 @@ from typing import Any
 from ..core.status import Status
 from ..families import Description, Gaussian
 from ..model import Solution
+from .one_column import model
 
-SAME_IN_ONE = ("full", "diagonal", "spherical")
-"""Covariance structures that are one and the same of one column."""
 CRITERIA = ("bic", "aic", "icl", "cross_validation")
 
 
@@ -51,7 +50,7 @@ class Candidate:
     def covariance(self) -> str:
         """The Gaussian's covariance structure by name; of other families, the family."""
         structure = dict(self.family.options).get("covariance")
-        if self.family.family is not Gaussian or structure is None:
+        if not issubclass(self.family.family, Gaussian) or structure is None:
             return str(self.family)
         return getattr(structure, "__name__", str(structure))
 
@@ -152,8 +151,14 @@ class Choice:
         return "\n".join([head, *lines, *self._equal()])
 
     def _equal(self) -> list[str]:
-        """A line that says which candidates are one model, if any."""
-        in_one = [one for one in self.candidates if one.family.family is Gaussian]
-        in_one = [one for one in in_one if one.solution.mixture.components.n_features == 1]
-        found = [name for name in SAME_IN_ONE if name in {one.covariance for one in in_one}]
-        return [f"in one column {' and '.join(found)} are the same model"] * (len(found) > 1)
+        """Lines that say which candidates are one model, if any."""
+        in_one = [one for one in self.candidates if issubclass(one.family.family, Gaussian)]
+        alike: dict[Any, dict[str, None]] = {}
+        for one in in_one:
+            if one.solution.mixture.components.n_features == 1:
+                alike.setdefault(model(one.family), {})[one.covariance] = None
+        return [
+            f"in one column {' and '.join(names)} are the same model"
+            for names in alike.values()
+            if len(names) > 1
+        ]

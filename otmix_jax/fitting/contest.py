@@ -47,7 +47,9 @@ class Contest:
         """Of each family, every number of components."""
         found = []
         for task in self.tasks:
-            found += _Family(self, task, self._kind(task.program)).candidates()
+            for alike in in_one_program(self.counts, task.program.family):
+                own = dataclasses.replace(self, counts=alike)
+                found += _Family(own, task, self._kind(task.program)).candidates()
         return found
 
     def _kind(self, program: Program) -> type[Covariance] | None:
@@ -59,9 +61,14 @@ class Contest:
         small = self.rows.size * self.counts.max() < SMALL
         plain = all(task.goal.prior is None and task.goal.ridge is None for task in self.tasks)
         kinds = [structure(dict(one.options).get("covariance", "full")) for one in families]  # type: ignore[arg-type]
-        if not (small and plain and set(kinds) <= set(KINDS)):
-            return None
-        return kinds[families.index(program.family)]
+        own = kinds[families.index(program.family)]
+        together = own in KINDS and sum(kind in KINDS for kind in kinds) > 1
+        return own if small and plain and together else None
+
+
+def in_one_program(counts: np.ndarray, family: Description) -> list[np.ndarray]:
+    """The numbers of components that a program can hold together; in their order."""
+    return [counts] if family.exchangeable else np.split(counts, len(counts))
 
 
 class _Family:
@@ -71,7 +78,7 @@ class _Family:
         self.contest, self.task, self.kind = contest, task, kind
         self.frame = frame_of(contest.rows, contest.weights, task.program.family)
         n, largest = len(jax.tree.leaves(contest.rows)[0]), int(contest.counts.max())
-        self.most, self.width = sizes(n, largest, task.goal)
+        self.most, self.width = sizes(n, largest, task.goal, task.program.family)
         self.sampled = n > 2 * self.most
 
     def race(self, weights: np.ndarray | None) -> Race:

@@ -87,7 +87,10 @@ class Course:
         """About what a step costs: rows x components x numbers of a component."""
         leaves, structure = jax.tree.flatten(self.problem.x)
         kinds = tuple((leaf.shape[1:], leaf.dtype.name) for leaf in leaves)
-        return self.problem.n_rows * n_components * (8 + _entries(self.family, structure, kinds))
+        # of several kinds there is no single one
+        whole = 1 if self.family.exchangeable else self.n_components
+        entries = _entries(self.family, structure, kinds, whole) / whole
+        return self.problem.n_rows * n_components * (8 + entries)
 
     @property
     def quick(self) -> bool:
@@ -141,12 +144,12 @@ class Course:
 
 
 @functools.lru_cache(maxsize=256)
-def _entries(family: Description, structure: Any, kinds: tuple) -> int:
-    """Numbers of one component, from the shapes of a row."""
+def _entries(family: Description, structure: Any, kinds: tuple, n_components: int) -> int:
+    """Numbers of so many components, from the shapes of a row."""
     leaves = [jax.ShapeDtypeStruct((1, *shape), dtype) for shape, dtype in kinds]
     row = jax.tree.unflatten(structure, leaves)
-    one = jax.eval_shape(family.initial, row, jax.ShapeDtypeStruct((1, 1), float))
-    return sum(leaf.size for leaf in jax.tree.leaves(one))
+    plan = jax.ShapeDtypeStruct((1, n_components), float)
+    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(family.initial, row, plan)))
 
 
 def _chunks(tree: PyTree, total: int, size: int) -> Iterator[PyTree]:

@@ -291,7 +291,11 @@ def left_out(
 def looks(goal: Goal, *families: Description) -> bool:
     """Whether columns that say nothing are to be looked for."""
     given = goal.ridge is not None or getattr(goal.prior, "covariance", None) is not None
-    return not given and all("floor" in family.priors for family in families)
+    # a column that follows from others may be what tells of their missing cells
+    plain = all(
+        "floor" in family.priors and family.table and not family.missing for family in families
+    )
+    return not given and plain
 
 
 def suspicious(sample: np.ndarray) -> bool:

@@ -13,17 +13,18 @@ from jax import Array
 from jax.core import Tracer
 from jaxtyping import PRNGKeyArray, PyTree
 
-from ..core.numerics import SLICE, fold_slices
 from ..core.reading import numbers, read_rows
-from ..core.tree import is_float, is_plain, replace
+from ..core.tree import index, is_plain, replace
 from ..families import Description, describe
+from ..families.checks import check_columns, check_prior
 from ..families.elliptical import structure
-from ..families.family import check_columns, check_prior
+from ..families.repeated import Repeated, is_units
 from ..model import Mixture
 from ..priors import Prior
 from ..solvers import Limits, Solver
 from ..transport.couplings import Balanced, Coupling, Penalized
 from . import given
+from .cells import check_missing, checked_cells
 from .options import Goal, Starts
 
 
@@ -58,14 +59,24 @@ def check_goal(goal: Goal, n_components: int, family: Description) -> tuple[Goal
     strength = None if goal.ridge is None else check_number(goal.ridge, "ridge")
     prior = goal.prior and given.check_strengths(Prior.of(goal.prior))
     check_prior(family, prior)
-    return Goal(entropy, coupling, prior, goal.ridge, goal.learn_weights), strength
+    learns = goal.learn_weights
+    if family.family.gated:
+        if not coupling.free or learns or (prior is not None and prior.weights is not None):
+            raise ValueError(
+                f"{family} has proportions of its own, by covariates: leave out coupling, "
+                "learn_weights and a prior on the weights"
+            )
+        learns = False
+    return Goal(entropy, coupling, prior, goal.ridge, learns), strength
 
 
 def _takes_ridge(family: Description) -> bool:
     return "covariance" in family.priors or any(map(_takes_ridge, family.parts.values()))
 
 
-def check_family(family: Any, covariance: Any, initial: Any, n_components: Any) -> Description:
+def check_family(
+    family: Any, covariance: Any, initial: Any, n_components: Any, missing: Any = None
+) -> Description:
     """What the fit is of, by name or by its start.
 
     Raises:
@@ -73,7 +84,7 @@ def check_family(family: Any, covariance: Any, initial: Any, n_components: Any) 
         TypeError: where it is another object.
     """
     if initial is None:
-        return describe(family, covariance)
+        return check_missing(missing, describe(family, covariance))
     given.check_kind(initial)
     found = initial.components.described()
     if family is not None and describe(family).family is not found.family:
@@ -88,7 +99,19 @@ def check_family(family: Any, covariance: Any, initial: Any, n_components: Any) 
     count = initial.log_weights.shape[-1]
     if n_components is not None and count != n_components:
         raise ValueError(f"initial has {count} components, but n_components={n_components}")
+    if check_missing(missing, found) != found:
+        raise ValueError(
+            f"initial has {found.family.__name__} components of rows that miss no cells: start "
+            'from an answer of a fit with missing="ignore"'
+        )
     return found
+
+
+def of_units(described: Description, x: Any) -> Description:
+    """The family of units, where these are rows of repeated measurements."""
+    if not isinstance(x, dict) or described.family is Repeated or not is_units(x):
+        return described
+    return Repeated.of(described)
 
 
 def check_data(
@@ -107,7 +130,8 @@ def check_data(
     """
     described, rows = families[0], x
     if not is_plain(x):
-        rows = read_rows(x, table=described.family.table, sample_weight=sample_weight)
+        told = {"table": described.table, "missing": any(one.missing for one in families)}
+        rows = read_rows(x, sample_weight=sample_weight, **told)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(rows)):
         raise TypeError("fit cannot be traced: inside jit, vmap or grad use otmix_jax.solve")
     names = list(map(str, getattr(x, "columns", ())))
@@ -115,21 +139,19 @@ def check_data(
     if initial is not None:
         given.check_start(initial)
         check_columns(initial.components, rows)
-    try:
-        _check_cells(rows, families, names)
-    except ValueError:
-        if weights is None or weights.all():
-            raise
-        # as many rows as before: other numbers of absent ones would compile another program
-        rows = _with_stand_ins(rows, weights > 0)
-        _check_cells(rows, families, names)
-    return rows, weights
+    return described.reals(checked_cells(rows, weights, families, names)), weights
+
+
+def settled(described: Description, rows: PyTree, weights: np.ndarray | None) -> Description:
+    """The description with what it leaves to the rows that have weight."""
+    partly = weights is not None and not weights.all()
+    return described.of_rows(index(rows, weights > 0) if partly else rows)
 
 
 def _check_shape(rows: PyTree, described: Description) -> int:
     """The number of rows."""
     if isinstance(rows, dict):
-        if described.family.table and not (described.family.beside and "x" in rows):
+        if described.table and not (described.family.beside and "x" in rows):
             raise ValueError(
                 f"{described.family.__name__} takes one table of real numbers (n, d) as its rows, "
                 f"not a dict of {sorted(rows)}; family=Product.of(...) takes one"
@@ -147,60 +169,6 @@ def _check_shape(rows: PyTree, described: Description) -> int:
                 f"x is empty: shape {rows.shape}; at least one row and column are needed"
             )
     return len(jax.tree.leaves(rows)[0])
-
-
-def _check_cells(rows: PyTree, families: tuple[Description, ...], names: list[str]) -> None:
-    """Refuses what is not finite, and what is off a family's support."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(rows):
-        if is_float(leaf) and not all(_may_miss(described, path) for described in families):
-            name = jax.tree_util.keystr(path, simple=True)
-            _check_finite(leaf, f"column {name!r}" if path else "x", names)
-    for described in families:
-        described.check(rows)
-
-
-def _may_miss(described: Description, path: Any) -> bool:
-    """Whether a family takes NaN for a cell that is not there: not of what stands beside it."""
-    own = described.parts.get(getattr(path[0], "key", "")) if path else None
-    if own is not None:
-        return _may_miss(own, path[1:])
-    return described.missing and getattr(path[-1] if path else None, "key", "x") == "x"
-
-
-def _with_stand_ins(rows: PyTree, present: np.ndarray) -> PyTree:
-    first = int(np.argmax(present))
-
-    def stand_in(leaf: Any) -> Any:
-        where = jnp.where if isinstance(leaf, Array) else np.where
-        return where(present.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, leaf[first])
-
-    return jax.tree.map(stand_in, rows)
-
-
-def _check_finite(values: Any, what: str, names: list[str]) -> None:
-    """Refuses NaN and infinity; one look without a second array, on the device where it lies."""
-    if isinstance(values, Array):
-        sound = bool(_all_finite(values))
-    else:
-        parts = (values[i : i + SLICE] for i in range(0, len(values), SLICE))
-        sound = all(np.isfinite(part).all() for part in parts)
-    if not sound:
-        bad = ~np.isfinite(np.asarray(values))
-        row, *column = np.argwhere(bad)[0]
-        named = repr(names[column[0]]) if column and names else str(*column[:1])
-        where = f", column {named}" if column else ""
-        raise ValueError(
-            f"{what} holds {bad.sum()} NaN or infinite cells, the first at row {row}{where}; "
-            "drop or impute those rows"
-        )
-
-
-@jax.jit
-def _all_finite(values: Array) -> Array:
-    def finite(part: Array) -> Array:
-        return jnp.all(jnp.isfinite(part))
-
-    return fold_slices(finite, jnp.logical_and, jnp.asarray(True), values)
 
 
 def check_sample_weight(sample_weight: Any, n: int) -> np.ndarray | None:

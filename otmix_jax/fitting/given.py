@@ -10,10 +10,10 @@ from jaxtyping import PyTree
 
 from ..core.reading import numbers
 from ..core.tree import index
-from ..families import FACTOR, NESTED, POSITIVE, SIMPLEX, Description
+from ..families import FACTOR, NESTED, POSITIVE, SIMPLEX, UNIT, Description
+from ..families.checks import check_columns
 from ..families.coordinates import learned
 from ..families.elliptical import structure
-from ..families.family import check_columns
 from ..model import Mixture
 from ..priors import Prior
 
@@ -86,8 +86,11 @@ def _check_parameters(components: Any, present: np.ndarray, name: str, prefix: s
     own = components
     while hasattr(own, "inner"):  # a law within another, such as a frozen one
         own = own.inner
-    for part, parameters in getattr(own, "parts", {}).items():
-        _check_parameters(parameters, present, name, f"{prefix}{part}.")
+    parts = getattr(own, "parts", {})
+    # components of different kinds, each in its place; else each part has all of them
+    places = getattr(own, "slices", [slice(None)] * len(parts))
+    for (part, parameters), mine in zip(parts.items(), places, strict=True):
+        _check_parameters(parameters, present[mine], name, f"{prefix}{part}.")
     if not hasattr(own, "parts"):
         _check_fields(own, present, name, prefix)
     if isinstance(getattr(own, "mean", None), np.ndarray | jax.Array) and hasattr(
@@ -133,6 +136,8 @@ def _wrong(value: np.ndarray, domain: Any) -> str:
         return "must be finite"
     if domain is POSITIVE and not (value > 0).all():
         return "must be > 0"
+    if domain is UNIT and not ((value >= 0) & (value <= 1)).all():
+        return "must be a probability, from 0 to 1"
     if domain is SIMPLEX and not (
         (value >= 0).all() and (abs(value.sum(axis=-1) - 1) < 1e-3).all()
     ):

@@ -45,6 +45,7 @@ def fit_batch(
     family: Any = None,
     covariance: Any = None,
     sample_weight: Any = None,
+    missing: str | None = None,
     goal: Goal = Goal(),
     starts: Starts = Starts(),
     limits: Limits = Limits(),
@@ -71,6 +72,7 @@ def fit_batch(
         covariance: see `fit`.
         sample_weight: a sequence of b weights [n], or one array [b, n]; a row of weight 0 is
             absent and may hold anything.
+        missing: see `fit`; a data set that has nothing in a column is NON_FINITE.
         goal: see `Goal`; the same on every problem, a prior's strengths relative to its mass.
         starts: see `Starts`; 8 starts by default. `initial` has a leading axis b, such as
             `batch.mixture`.
@@ -102,14 +104,15 @@ def fit_batch(
     initial, n_init = starts.initial, starts.n_init
     n_init = 8 if n_init is None else edge.check_count(n_init, "n_init")
     n_init = 1 if initial is not None else n_init
-    described = edge.check_family(family, covariance, initial, count)
+    described = edge.check_family(family, covariance, initial, count, missing)
     lanes = edge.check_count(slice_lanes, "slice_lanes")
     edge.check_solver(solver)
     # one entry: the histories of all lanes would be most of the memory
     limits, seed = replace(edge.check_limits(limits), history_size=1), edge.check_key(key)
     goal, strength = edge.check_goal(goal, count, described)
-    program = Program(described, starts.initializer or kmeans, count, n_init, guard(strength))
     ragged = read_batch(x, sample_weight, n_components=count, family=described, goal=goal)
+    described = described.of_rows(ragged.rows)
+    program = Program(described, starts.initializer or kmeans, count, n_init, guard(strength))
     if initial is not None:
         check_leading(initial, len(ragged.status), ragged.blank)
     if ragged.directions is not None:

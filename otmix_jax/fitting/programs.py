@@ -10,7 +10,7 @@ from jax import Array
 from jax.tree_util import Partial
 from jaxtyping import Int, Key, PRNGKeyArray, PyTree
 
-from ..core.numerics import einsum
+from ..core.numerics import einsum, safe_divide
 from ..core.status import Status
 from ..core.tree import is_float, replace
 from ..engine import Engine, Rows, Tiled
@@ -98,7 +98,8 @@ def with_guard(program: Program, problem: Problem, strength: Array | float | Non
         return problem
     if program.guard == "ridge":
         strength = jnp.asarray(strength, problem.dtype)
-        weak = program.family.weak_prior(_variance(problem.rows()), strength)
+        variance = _variance(problem.rows(), program.family)
+        weak = program.family.weak_prior(variance, strength)
     elif program.guard == "floor":
         weak = program.family.least(problem.dtype)
     if given is None or weak is None:
@@ -106,20 +107,35 @@ def with_guard(program: Program, problem: Problem, strength: Array | float | Non
     return replace(problem, prior=given.merge(weak))
 
 
-def _variance(rows: Rows) -> PyTree:
+def _variance(rows: Rows, family: Description) -> PyTree:
     """The real columns' weighted variance, tile by tile: no second array as long as the data."""
     tiles = Tiled(16_384)
+
+    def average(mean: PyTree) -> PyTree:
+        total, there = tiles.reduce(Partial(_weighted_sum, mean), rows)
+        # rows of weight 1 in all, unless some miss cells
+        return jax.tree.map(safe_divide, total, there) if family.missing else total
+
     # two passes: the mean square less the squared mean would cancel
-    mean = tiles.reduce(Partial(_weighted_sum, None), rows)
-    return tiles.reduce(Partial(_weighted_sum, mean), rows)
+    return average(average(None))
 
 
-def _weighted_sum(mean: PyTree, x: PyTree, weight: Array) -> PyTree:
-    """The sum of a leaf, or of its squares about a mean; codes have none, and count as numbers."""
+def _weighted_sum(mean: PyTree, x: PyTree, weight: Array) -> tuple[PyTree, PyTree]:
+    """The sum of a leaf's known cells, or of their squares about a mean, and their weight.
+
+    Codes have no mean, and count as numbers.
+    """
     real = jax.tree.map(lambda leaf: leaf.astype(weight.dtype), x)
+    there = jax.tree.map(lambda leaf: ~jnp.isnan(leaf), real)
     if mean is not None:
         real = jax.tree.map(lambda leaf, m: (leaf - m) ** 2, real, mean)
-    return jax.tree.map(lambda leaf: einsum("t,t...->...", weight, leaf), real)
+
+    def added(leaf: Array) -> Array:
+        return einsum("t,t...->...", weight, leaf)
+
+    known = jax.tree.map(lambda cell, leaf: jnp.where(cell, leaf, 0), there, real)
+    counted = jax.tree.map(lambda cell: added(cell.astype(weight.dtype)), there)
+    return jax.tree.map(added, known), counted
 
 
 def first_mixture(program: Program, key: PRNGKeyArray, problem: Problem) -> Mixture:

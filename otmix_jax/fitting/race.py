@@ -17,12 +17,11 @@ from jaxtyping import Float
 from ..core.status import Status
 from ..core.tree import index, replace
 from ..initializers.portfolio import portfolio
+from ..initializers.seeds import SHARE
 from ..initializers.surgery import exchanged, grown, responsibilities, shrunk
 from ..model import Mixture, Solution
 from .course import Course
 
-SHARE = 0.02
-"""Of each start's plan that is spread over all components: no group is so small that it is flat."""
 SAME = 0.05
 """Nats of the total log-likelihood within which two answers count as one."""
 ROUGH = 0.05
@@ -127,10 +126,10 @@ class Race:
     def drawn(self, count: int) -> list[Start]:
         """Starts of the portfolio."""
         present, starts = self.weight > 0, self.policy.starts if count > 1 else 1
-        z, weight = self.z[present], self.weight[present]
-        labels, own = portfolio(z, weight, count, starts, self.rng)
+        z, weight, seats = self.z[present], self.weight[present], self.course.family.seats(count)
+        labels, own = portfolio(z, weight, len(seats), starts, self.rng)
         plans = np.zeros((starts, len(self.z), count))
-        plans[:, present] = labels[..., None] == np.arange(count)
+        plans[:, present] = np.asarray(seats)[labels][..., None] == np.arange(count)
         return [Start(plan, bool(shaped)) for plan, shaped in zip(plans, own, strict=True)]
 
     def go(
@@ -168,7 +167,11 @@ class Race:
         return share, cost
 
     def order(self, mixture: Mixture, count: int) -> np.ndarray:
-        """The components in the order in which rows meet them first, whatever start found them."""
+        """The components in the order in which rows meet them first, whatever start found them;
+        those of several kinds as they stand.
+        """
+        if not self.course.family.exchangeable:
+            return np.arange(count)
         claimed = self.shares_of(mixture, count)[0][self.weight > 0].argmax(axis=1)
         _, met = np.unique(claimed, return_index=True)
         seen = claimed[np.sort(met)]

@@ -12,6 +12,7 @@ from jaxtyping import PyTree
 from ..core.buckets import MOST, padded
 from ..core.compiling import Quick
 from ..core.tree import cast, index, replace
+from ..families import Description
 from ..families.coordinates import Frame
 from ..model import Problem, Solution
 from .course import Course, rung
@@ -29,7 +30,7 @@ def raced(
 ) -> Solution:
     """The answer of a race, in the units of the rows."""
     count, n = task.program.n_components, len(jax.tree.leaves(rows)[0])
-    most, width = sizes(n, count, task.goal)
+    most, width = sizes(n, count, task.goal, task.program.family)
     sampled = n > 2 * most
     few = sample(rows, weights, most, rng) if sampled else (rows, weights)
     course, z, a = course_of(*few, frame, width, task)
@@ -41,11 +42,11 @@ def raced(
     return left(answer, order, frame, task.goal.prior and task.goal.prior.into(frame))
 
 
-def sizes(n: int, n_components: int, goal: Goal) -> tuple[int, int]:
+def sizes(n: int, n_components: int, goal: Goal, family: Description) -> tuple[int, int]:
     """The rows of a sample, which stands for more than twice as many, and K_max."""
     most = max(SAMPLE, PER_COMPONENT * n_components)
     # a prior on the proportions would be asked about components that are not there
-    exact = goal.prior is not None or n > most
+    exact = goal.prior is not None or n > most or not family.exchangeable
     return most, n_components if exact else rung(n_components)
 
 

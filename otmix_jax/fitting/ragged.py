@@ -91,10 +91,11 @@ def _whole(x: Any) -> np.ndarray:
 
 
 def _columns(rows: Any, sample_weight: Any, number: int, family: Description) -> PyTree:
-    table = family.family.table
+    table = family.table
     try:
         if not is_plain(rows):
-            rows = read_rows(rows, table=table, sample_weight=sample_weight)
+            told = {"table": table, "missing": family.missing}
+            rows = read_rows(rows, sample_weight=sample_weight, **told)
     except (TypeError, ValueError) as error:
         raise type(error)(f"x[{number}]: {error}") from None
     leaves = jax.tree.map(np.asarray, rows)
@@ -155,13 +156,30 @@ def _readable(rows: PyTree, n: int) -> np.ndarray:
     return sound
 
 
+def _seen(rows: PyTree, present: np.ndarray, owner: np.ndarray, n_sets: int) -> np.ndarray:
+    """Which data sets have a cell in every column."""
+    found = np.ones(n_sets, bool)
+    for leaf in jax.tree.leaves(rows):
+        for column in leaf.reshape(len(leaf), -1).T:
+            there = present & ~np.isnan(column) if is_float(leaf) else present
+            found &= np.bincount(owner, there, n_sets) > 0
+    return found
+
+
 def _diagnose(
-    rows: PyTree, weights: np.ndarray, owner: np.ndarray, n_sets: int, least: int
+    rows: PyTree,
+    weights: np.ndarray,
+    owner: np.ndarray,
+    n_sets: int,
+    least: int,
+    family: Description,
 ) -> np.ndarray:
     """The status of each data set; a row of weight 0 is absent, whatever it holds."""
-    readable = _readable(rows, len(weights)) | (weights == 0)
+    readable = _readable(family.without_missing(rows), len(weights)) | (weights == 0)
     readable &= np.isfinite(weights) & (weights >= 0)
     broken = np.bincount(owner, ~readable, n_sets) > 0
+    if family.missing:
+        broken |= ~_seen(rows, weights > 0, owner, n_sets)
     present = np.bincount(owner, weights > 0, n_sets)
     status = np.where(present < least, int(Status.EMPTY_COMPONENT), int(Status.CONVERGED))
     return np.where(broken, int(Status.NON_FINITE), status).astype(np.int32)
@@ -188,7 +206,7 @@ def read_batch(
     n_sets, sizes = len(sets), [_length(one) for one in sets]
     rows, weights = _joined(sets, blank), _weights(sample_weight, sizes)
     owner = np.repeat(np.arange(n_sets), sizes)
-    status = _diagnose(rows, weights, owner, n_sets, n_components)
+    status = _diagnose(rows, weights, owner, n_sets, n_components, family)
     kept = (status == int(Status.CONVERGED))[owner] & (weights > 0)
     rows, weights, owner = index(rows, kept), weights[kept], owner[kept]
     family.check(rows)

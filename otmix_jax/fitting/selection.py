@@ -21,10 +21,12 @@ from ..priors import Prior
 from ..solvers import Limits, Solver, Squarem
 from . import edge
 from .candidates import Fits, about_same_rows, apart, fit_counts, held_out, overlaps
+from .cells import check_missing
 from .choices import CRITERIA, Candidate, Choice, candidate
-from .contest import Contest
+from .contest import Contest, in_one_program
 from .directions import left_out
 from .given import check_starts, check_strengths
+from .one_column import distinct, repeated
 from .options import Goal, Starts
 from .programs import Program, Task, frame_of, guard
 from .single import FitError
@@ -40,6 +42,7 @@ def select(
     family: Any = None,
     covariance: Sequence[Any] | str | None = None,
     sample_weight: Any = None,
+    missing: str | None = None,
     criterion: str = "bic",
     n_folds: int = 5,
     goal: Goal = Goal(),
@@ -60,9 +63,11 @@ def select(
         n_components: the numbers of components to try.
         key: a typed PRNG key, or an integer seed.
         family: a family or several, see `fit`; None is `Gaussian` of every covariance structure.
-        covariance: the Gaussian's structures to try; None is all four, or in one column "full" and
-            "tied": there "diagonal" and "spherical" are "full" once more.
+        covariance: the Gaussian's structures to try, by our names or mclust's; None is "full",
+            "tied", "diagonal" and "spherical". In one column a variance is common or own: there
+            None is "full" and "tied", and others, if they are asked for, repeat one of these.
         sample_weight: [n] weights; their sum is the n of the criteria.
+        missing: see `fit`.
         criterion: "bic", "aic", "icl", or "cross_validation": the mean negative log-likelihood of
             held-out rows. The last also fits `n_folds` times; the others cost nothing more.
         n_folds: folds of the cross-validation.
@@ -93,9 +98,11 @@ def select(
     """
     if criterion not in CRITERIA:
         raise ValueError(f"criterion must be one of {', '.join(CRITERIA)}, not {criterion!r}")
-    families = _families(family, covariance)
+    families = [check_missing(missing, one) for one in _families(family, covariance)]
+    families = [edge.of_units(one, x) for one in families]
     every_structure = family is None and covariance is None
     rows, weights = edge.check_data(x, sample_weight, *families)
+    families = [edge.settled(one, rows, weights) for one in families]
     n = len(jax.tree.leaves(rows)[0])
     edge.check_solver(solver)
     counts = np.array([edge.check_components(k, weights, n) for k in n_components])
@@ -118,8 +125,9 @@ def select(
     for described in families:
         described.check(rows)
     largest, initializer = int(counts.max()), starts.initializer or kmeans_plus_plus
+    one_column = np.shape(rows)[1:] == (1,)
     tasks = []
-    for described in families:
+    for described in distinct(families) if one_column else families:
         checked, strength = edge.check_goal(goal, largest, described)
         program = Program(described, initializer, largest, n_init or 1, guard(strength))
         tasks.append(Task(program, checked, strength, solver, limits, engine))
@@ -127,11 +135,8 @@ def select(
     if n_init is None:
         candidates = Contest(*told, rng, tasks, initial).candidates()
     else:
-        candidates = []
-        for task in tasks:
-            table = _Table(*told, task.program)
-            own, seed = table.initial(initial), edge.check_key(key)
-            candidates += table.candidates(task, seed, own)
+        candidates = [one for task in tasks for one in _tabled(task, told, key, initial)]
+    candidates = repeated(candidates, families) if one_column else candidates
     if directions is not None:
         candidates = [
             dataclasses.replace(one, solution=directions.spread(one.solution)) for one in candidates
@@ -150,6 +155,17 @@ def _families(family: Any, covariance: Any) -> list[Description]:
         return [describe(family, name) for name in names]
     several = isinstance(family, Sequence) and not isinstance(family, str)
     return [describe(one) for one in (family if several else (family,))]
+
+
+def _tabled(task: Task, told: Any, key: Any, initial: Any) -> list[Candidate]:
+    """The candidates of a family, each start run to its end."""
+    rows, weights, held, total, counts = told
+    found = []
+    for alike in in_one_program(counts, task.program.family):
+        program = dataclasses.replace(task.program, n_components=int(alike.max()))
+        table = _Table(rows, weights, held, total, alike, program)
+        found += table.candidates(task, edge.check_key(key), table.initial(initial))
+    return found
 
 
 def _folds(key: Any, weights: np.ndarray | None, n: int, n_folds: int) -> np.ndarray:
@@ -199,7 +215,8 @@ class _Table:
         # by structure alone: it tells families and covariances apart, and computes nothing
         like = jax.eval_shape(
             lambda: self.program.family.initial(
-                self.x, jnp.ones((len(self.weights[0]), 1), self.weights.dtype)
+                self.x,
+                jnp.ones((len(self.weights[0]), self.program.n_components), self.weights.dtype),
             )
         )
         mine = [m for m in mixtures if jax.tree.structure(m.components) == jax.tree.structure(like)]

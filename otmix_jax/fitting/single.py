@@ -56,6 +56,7 @@ def fit(
     family: Any = None,
     covariance: Any = None,
     sample_weight: Any = None,
+    missing: str | None = None,
     goal: Goal = Goal(),
     starts: Starts = Starts(),
     limits: Limits = Limits(),
@@ -80,6 +81,8 @@ def fit(
         covariance: the shorthand for `Gaussian.of(covariance)`: "full" (the default), "tied",
             "diagonal" or "spherical".
         sample_weight: [n] weights >= 0; 0 leaves a row out, whatever it holds, 2 counts it twice.
+        missing: "ignore" takes NaN, None and masked cells for missing at random, and integrates
+            them out (docs/missing.md). None refuses them, but in the parts of a `Product`.
         goal: what is minimised: entropy, coupling, prior, ridge; see `Goal`.
         starts: how many, from where; see `Starts`. By default a race; `Starts(n_init=8)` runs 8
             from k-means, each to its end.
@@ -108,8 +111,10 @@ def fit(
         [0.36, 0.64]
     """
     initial, n_init = starts.initial, edge.check_starts(starts, goal)
-    described = edge.check_family(family, covariance, initial, n_components)
+    described = edge.check_family(family, covariance, initial, n_components, missing)
+    described = edge.of_units(described, x)
     rows, weights = edge.check_data(x, sample_weight, described, initial=initial)
+    described = edge.settled(described, rows, weights)
     count = edge.check_components(n_components, weights, len(jax.tree.leaves(rows)[0]))
     edge.check_solver(solver)
     limits, rng = edge.check_limits(limits), edge.check_generator(key)

@@ -12,7 +12,7 @@ from .covariance import ParameterCovariance, parameter_covariance
 
 
 @pytree
-class StandardErrors:
+class Errors:
     """How far each parameter may be off: one standard deviation of its sampling law.
 
     Attributes:
@@ -22,14 +22,11 @@ class StandardErrors:
         leaves: a tree shaped as the mixture, of the parameters as they are stored (`log_weights`,
             `components.mean`, the covariances' factors): for `jax.tree.map` beside the mixture. It
             is no mixture; its methods mean nothing.
-        condition_number: of the information. Large: some parameters are hardly identified; inf: not
-            at all, and all errors are NaN.
     """
 
     weights: Float[Array, " k"]
     covariances: Float[Array, "k d d"] | None
     leaves: Mixture
-    condition_number: Float[Array, ""]
 
     @property
     def means(self) -> Float[Array, "k d"]:
@@ -37,7 +34,20 @@ class StandardErrors:
         return self.leaves.components.mean
 
 
-def _quantities(mixture: Mixture) -> dict:
+@pytree
+class StandardErrors(Errors):
+    """`Errors` from the curvature of the likelihood.
+
+    Attributes:
+        condition_number: of the information. Large: some parameters are hardly identified; inf: not
+            at all, and all errors are NaN.
+    """
+
+    condition_number: Float[Array, ""]
+
+
+def quantities(mixture: Mixture) -> dict:
+    """What has an error, by the names of `Errors`; also of a batch of mixtures."""
     components = mixture.components
     matrices = components.matrices() if hasattr(components, "matrices") else None
     return {"weights": mixture.weights, "covariances": matrices, "leaves": mixture}
@@ -85,7 +95,7 @@ def standard_errors(
 
 
 def _errors(covariance: ParameterCovariance) -> StandardErrors:
-    errors = covariance.delta(_quantities).standard_error
+    errors = covariance.delta(quantities).standard_error
     present = covariance.mixture.log_weights > -jnp.inf
     # exp has derivative 0 at -inf: an absent component's proportion would look certain
     weights = jnp.where(present, errors["weights"], jnp.nan)

@@ -1,4 +1,4 @@
-"""The bootstrap, as one batch of fits."""
+"""The bootstrap, as one batch of fits: what a replication sees, and how all of them run."""
 
 import functools
 import math
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray, PyTree
 
 from ..adjoints import Adjoint, Implicit, Stop
 from ..core.buckets import bucket, returned
@@ -63,24 +63,94 @@ def parametric_bootstrap(
         (20, 2, 2)
     """
     check_solver(solver)
+    task = Task(key, mixture, n, solver, limits(tolerance, max_steps), bucket(n), Drawn())
+    return run(task, n_replications)
+
+
+def limits(tolerance: Array | float | None, max_steps: Array | int) -> Limits:
+    """Those of a replication."""
     # one entry of history: those of all replications would be most of the memory
-    limits = Limits(tolerance, max_steps, 1, GAP)
-    task = _Task(key, mixture, n, solver, limits, bucket(n))
+    return Limits(tolerance, max_steps, 1, GAP)
+
+
+@pytree
+class Drawn:
+    """Rows are drawn from the mixture."""
+
+    def __call__(self, task: "Task", key: Array, number: Array) -> tuple[PyTree, Array]:
+        """The rows and weights of one replication: those from n on are absent."""
+        del number
+        return task.mixture.sample(key, task.size), (jnp.arange(task.size) < task.n).astype(float)
+
+
+@pytree
+class Reweighted:
+    """The rows stay, and count differently.
+
+    Attributes:
+        x: [size] rows, of which some may be absent.
+        count: [size] how often each was seen; 0 of an absent one.
+        kind: "resample", "weighted" or "jackknife".
+    """
+
+    x: PyTree
+    count: Float[Array, " size"]
+    kind: str = static()
+
+    def __call__(self, task: "Task", key: Array, number: Array) -> tuple[PyTree, Array]:
+        """The rows and weights of one replication."""
+        return self.x, _WEIGHTS[self.kind](task, key, self.count, number)
+
+
+def _resampled(task: "Task", key: Array, count: Array, number: Array) -> Array:
+    """Counts of n draws with replacement: multinomial."""
+    del number
+    reached = jnp.cumsum(count)
+    at = reached[-1] * jax.random.uniform(key, (task.size,), count.dtype)
+    # right: a row of weight 0 ends where the one before it does, and is never drawn
+    which = jnp.minimum(jnp.searchsorted(reached, at, side="right"), len(count) - 1)
+    drawn = (jnp.arange(task.size) < task.n).astype(count.dtype)
+    return jnp.zeros_like(count).at[which].add(drawn)
+
+
+def _dirichlet(task: "Task", key: Array, count: Array, number: Array) -> Array:
+    """Exponential weights; of a row that was seen c times, the sum of c of them."""
+    del task, number
+    there = count > 0
+    return jnp.where(there, jax.random.gamma(key, jnp.where(there, count, 1)), 0)
+
+
+def _without(task: "Task", key: Array, count: Array, number: Array) -> Array:
+    """One row seen once less."""
+    del task, key
+    return jnp.maximum(count - (jnp.arange(len(count)) == number), 0)
+
+
+_WEIGHTS = {"resample": _resampled, "weighted": _dirichlet, "jackknife": _without}
+
+
+def run(task: "Task", n_replications: int) -> Solution:
+    """All replications, in the programs that their number and size are worth."""
     if is_traced(task) or is_staged():
         return _at_once(task, n_replications)
     columns = sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(_row(task)))
-    quick = n * columns * mixture.n_components * n_replications < WORK
-    cpu = jax.default_backend() == "cpu"
+    work = task.size * columns * task.mixture.n_components * n_replications
+    cpu, quick = jax.default_backend() == "cpu", work < WORK
     size = LANES if cpu else bucket(n_replications)
     starts = range(0, max(n_replications, 1), size)
-    run: Callable[..., Solution] = functools.partial(_block, quick, task, cpu, size)
-    parts = [run(first, min(size, n_replications - first)) for first in starts]
+    block: Callable[..., Solution] = functools.partial(_block, quick, task, cpu, size)
+    parts = [block(first, min(size, n_replications - first)) for first in starts]
     return jax.tree.map(functools.partial(_joined, n_replications), *parts)
 
 
 @pytree
-class _Task:
-    """What all replications share; the number of rows that are sampled is `size`."""
+class Task:
+    """What all replications share.
+
+    Attributes:
+        n: rows drawn, of `size` that a program is made for.
+        draw: (task, key, number) to rows and weights.
+    """
 
     key: Array
     mixture: Mixture
@@ -88,27 +158,27 @@ class _Task:
     solver: Solver
     limits: Limits
     size: int = static()
+    draw: Any = Drawn()
+    learn_weights: bool | None = static(default=None)
 
 
-def _row(task: _Task) -> Any:
-    return jax.eval_shape(lambda mixture, key: mixture.sample(key, 1), task.mixture, task.key)
+def _row(task: Task) -> Any:
+    return jax.eval_shape(lambda task: task.draw(task, task.key, jnp.asarray(0))[0], task)
 
 
-def _one(task: _Task, adjoint: Adjoint, number: Array) -> Solution:
-    """One replication: `size` rows are drawn, those from n on are absent."""
-    rows = task.mixture.sample(jax.random.fold_in(task.key, number), task.size)
-    present = (jnp.arange(task.size) < task.n).astype(float)
-    problem = Problem(rows, present).checked(task.mixture)
+def _one(task: Task, adjoint: Adjoint, number: Array) -> Solution:
+    rows, weight = task.draw(task, jax.random.fold_in(task.key, number), number)
+    problem = Problem(rows, weight, learn_weights=task.learn_weights).checked(task.mixture)
     initial = cast(task.mixture, problem.dtype)
     return adjoint.run(Objective.of(problem), task.solver, initial, task.limits)
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _at_once(task: _Task, count: int) -> Solution:
+def _at_once(task: Task, count: int) -> Solution:
     return jax.vmap(functools.partial(_one, task, Implicit()))(jnp.arange(count))
 
 
-def _many(task: _Task, alone: bool, size: int, first: Array, count: Array) -> Solution:
+def _many(task: Task, alone: bool, size: int, first: Array, count: Array) -> Solution:
     """Replications from `first` on, the first `count` of them meant."""
     one = functools.partial(_one, task, Stop())
     if not alone:

@@ -51,7 +51,7 @@ def started(
         family: what the components are.
         own: whether each component gets the shape of its rows, or all the pooled one.
     """
-    x, row_weight = present_rows(problem)
+    x, row_weight = present_rows(problem, family)
     plan = row_weight[:, None] * responsibilities
     plan = safe_divide(plan, jnp.sum(plan))  # rows that no component claims are left out
     start = start_from_plan(x, plan, family)

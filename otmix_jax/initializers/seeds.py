@@ -14,6 +14,8 @@ from ..engine import finite_rows, read
 from ..families import Description, describe
 from ..model import Mixture, Problem
 
+SHARE = 0.02
+"""Of a start's plan that is spread over all components: no group is so small that it is flat."""
 SAMPLE, SAMPLE_PER_COMPONENT = 8_192, 64
 """Rows that a start looks at, at most: more would not make it better, only slower."""
 
@@ -95,22 +97,36 @@ def _start(
     rounds: int = 0,
 ) -> Mixture:
     # One draw of all numbers: each call to a generator would be compiled anew.
-    uniform = jax.random.uniform(key, (1 + n_components * trials,), problem.dtype)
-    x, row_weight = present_rows(sample_rows(uniform[0], problem, n_components))
+    seats = family.seats(n_components)
+    uniform = jax.random.uniform(key, (1 + len(seats) * trials,), problem.dtype)
+    x, row_weight = present_rows(sample_rows(uniform[0], problem, n_components), family)
     embedded = family.embed(x).astype(row_weight.dtype)
     mean = matmul(row_weight, embedded)
     deviation = jnp.sqrt(matmul(row_weight, (embedded - mean) ** 2))
     columns = safe_divide(embedded - mean, deviation).T
     seeds = columns[:, draw(uniform[1:].reshape(-1, trials), columns, row_weight)].T
     centres = jax.lax.fori_loop(0, rounds, lambda _, c: _moved(c, columns, row_weight), seeds)
-    return start_from_plan(x, _nearest(centres, columns, row_weight).T, family)
+    plan = _nearest(centres, columns, row_weight).T
+    if len(seats) < n_components:
+        all_of = jnp.broadcast_to(row_weight[:, None] / n_components, (len(plan), n_components))
+        seated = jnp.zeros_like(all_of).at[:, jnp.asarray(seats)].set(plan)
+        plan = (1 - SHARE) * seated + SHARE * all_of
+    return start_from_plan(x, plan, family)
 
 
-def present_rows(problem: Problem) -> tuple[PyTree, Float[Array, " n"]]:
-    """Rows and weights with every row that is not finite taken out, so that a start is finite."""
+def present_rows(
+    problem: Problem, family: Description | None = None
+) -> tuple[PyTree, Float[Array, " n"]]:
+    """Rows and weights with every row that is not finite taken out, so that a start is finite.
+
+    Args:
+        problem: the rows.
+        family: what they are fitted with, which may do without some cells.
+    """
     rows = problem.checked().rows()
     x = read(rows, rows.x, rows.weight)
-    readable = finite_rows(x) & jnp.isfinite(rows.weight)
+    known = x if family is None else family.without_missing(x)
+    readable = finite_rows(known) & jnp.isfinite(rows.weight)
     x = jax.tree.map(lambda leaf: jnp.where(along(readable, leaf), leaf, 0), x)
     return x, normalize(jnp.where(readable, rows.weight, 0))
 

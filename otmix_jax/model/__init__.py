@@ -9,6 +9,7 @@ from .likelihood import negative_log_likelihood as negative_log_likelihood
 from .mixtures import Mixture as Mixture
 from .mixtures import RunCertificate as RunCertificate
 from .mixtures import Solution as Solution
+from .modes import Modes as Modes
 from .problems import Evaluation as Evaluation
 from .problems import Objective as Objective
 from .problems import Problem as Problem

@@ -1,11 +1,12 @@
 """Which engine a problem gets, and why: for a person to read."""
 
 import dataclasses
+from typing import Any
 
 import jax.numpy as jnp
 
-from ..engine import Engine, Guarded
-from ..families.quadratic import largest_amplification
+from ..engine import Engine, Guarded, read
+from ..families.quadratic import QuadraticForm, largest_amplification
 from .mixtures import Mixture
 from .problems import Objective, Problem
 
@@ -79,9 +80,14 @@ def explain(problem: Problem, mixture: Mixture, *, engine: Engine | None = None)
     kernel = chosen.kernel.__name__.lower()
     amplification = limit = None
     if issubclass(chosen.kernel, Guarded):
-        amplification = float(components.linear_form().amplification())
-        limit = largest_amplification(dtype)
-        kernel = "linear" if amplification <= limit else "reference"
+        form: Any = components.linear_form()
+        if isinstance(form, QuadraticForm):
+            amplification, limit = float(form.amplification()), largest_amplification(dtype)
+            fast = amplification <= limit
+        else:
+            rows = problem.rows()
+            fast = bool(form.safe() & form.reaches(read(rows, rows.x, rows.weight)))
+        kernel = "linear" if fast else "reference"
     rows = chosen.execution.tile_rows(n)
     held = rows * chosen.kernel.numbers_per_row(components) * jnp.dtype(dtype).itemsize
     return Explanation(chosen, kernel, rows, n, held, amplification, limit)

@@ -1,7 +1,7 @@
 """The fitted object, proportions and components, and what a run says of it."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -19,8 +19,12 @@ from ..core.tree import cast, is_float, is_plain, pytree, replace, static
 from ..core.typing import AnyArray
 from ..engine import Columns, Kernel, Rows, choose
 from ..engine.engine import SMALLEST
+from ..families.checks import check_columns
 from ..families.coordinates import Frame
-from ..families.family import Family, check_columns
+from ..families.family import Family
+from . import conditionals, distribution, imputation, moments
+from . import modes as climbs
+from .modes import Modes
 
 
 @pytree
@@ -68,8 +72,9 @@ class Mixture:
 
     @property
     def n_parameters(self) -> int:
-        """Free parameters: the components' and K - 1 proportions."""
-        return self.components.n_parameters + self.n_components - 1
+        """Free parameters: the components' and K - 1 proportions, if the cost has none in it."""
+        proportions = 0 if self.components.gated else self.n_components - 1
+        return self.components.n_parameters + proportions
 
     def log_prob(self, x: PyTree) -> Float[Array, " n"]:
         """Log-density of each row [n], in nats; -f of the note's plan at epsilon = 1.
@@ -101,8 +106,98 @@ class Mixture:
             given: [n] rows of what a conditional family conditions on.
         """
         label_key, row_key = jax.random.split(key)
-        labels = jax.random.categorical(label_key, self.log_weights, shape=(n,))
+        log_weights = self.components.log_proportions(self.log_weights, given)
+        labels = jax.random.categorical(label_key, log_weights, shape=(n,))
         return self.components.sample(row_key, labels, given)
+
+    def impute(self, x: PyTree, key: PRNGKeyArray | None = None) -> PyTree:
+        """Rows with what their other cells say of the missing ones (NaN): conditional means.
+
+        With a key, draws from the conditional law: several make a multiple imputation.
+        """
+        return imputation.impute(self, rows_for(self, x), key)
+
+    @property
+    def mean(self) -> PyTree:
+        """E X = sum_j pi_j mu_j: [d], or a dict of parts.
+
+        Raises:
+            TypeError: for a family without moments, here and for `covariance`.
+        """
+        return moments.mean(self)
+
+    @property
+    def covariance(self) -> PyTree:
+        """Cov X = sum_j pi_j (Sigma_j + (mu_j - EX)(mu_j - EX)^T): [d, d].
+
+        Of rows that are a dict, a dict of dicts: `covariance["a"]["b"]` is Cov(X_a, X_b).
+        """
+        return moments.covariance(self)
+
+    def marginal(self, columns: Any) -> "Mixture":
+        """The law of some columns [m], in the order given; of a dict's, by names.
+
+        Raises:
+            ValueError: for a column that is not there, or named twice.
+            TypeError: for a family without margins.
+        """
+        return replace(self, components=self.components.marginal(columns))
+
+    def condition(self, values: Mapping[Any, Any]) -> "Mixture":
+        """The law of the other columns, in their order, given the values of some.
+
+        With Gaussians, `joint.condition({0: 1.5}).mean` is Gaussian mixture regression. For many
+        values: `jax.vmap(lambda v: joint.condition({0: v}).mean)(values)`.
+
+        Args:
+            values: one number for each given column; or a part's row by its name.
+
+        Raises:
+            ValueError: for a column that is not there, or if none is left.
+            TypeError: for a family without conditionals.
+        """
+        return conditionals.condition(self, values)
+
+    def cdf(self, x: Float[AnyArray, " *n"] | float) -> Float[Array, " *n"]:
+        """P(X <= x), of a mixture of one column; for others see `marginal`.
+
+        Raises:
+            ValueError: for several columns.
+            TypeError: for a family without a distribution function.
+        """
+        distribution.check_single(self)
+        return distribution.cdf(self, jnp.asarray(x))
+
+    def quantile(self, q: Float[AnyArray, " *n"] | float) -> Float[Array, " *n"]:
+        """The least x with P(X <= x) >= q, to the last bit; -inf for q = 0, NaN off [0, 1].
+
+        Differentiable in q and in the mixture. Raises as `cdf` does.
+        """
+        distribution.check_single(self)
+        return distribution.quantile(self, jnp.asarray(q, self.log_weights.dtype))
+
+    def density_levels(
+        self, x: PyTree, probability: Any = (0.25, 0.5, 0.75)
+    ) -> Float[Array, " *m"]:
+        """Densities [m] above which lie these shares of the rows, as mclust's `hdrlevels`.
+
+        Of the fitted rows, or of `mixture.sample(key, n)` for the mixture's own regions of highest
+        density. The quantile of n densities is interpolated linearly.
+        """
+        share = jnp.asarray(probability, self.log_weights.dtype)
+        return distribution.density_levels(self.log_prob(x), share)
+
+    def modes(self) -> Modes:
+        """Peaks of the density, each reached by a climb from a component's mean; on the host.
+
+        In more than one column a mixture may have further ones.
+
+        Raises:
+            TypeError: for a family that is not elliptical.
+
+        Source: Carreira-Perpinan (2000), IEEE Trans. PAMI 22.
+        """
+        return climbs.modes(self)
 
     def out_of(self, frame: Frame) -> "Mixture":
         """The law of X, this being the law of `frame.into(X)`.
@@ -169,7 +264,8 @@ def rows_for(mixture: Mixture, x: PyTree, sample_weight: Any = None) -> PyTree:
         TypeError: for a sparse matrix.
     """
     if not is_plain(x):
-        x = read_rows(x, table=mixture.components.table, sample_weight=sample_weight)
+        table, missing = mixture.components.table, mixture.components.described().missing
+        x = read_rows(x, table=table, sample_weight=sample_weight, missing=missing)
     check_shapes(mixture, x)
     return x
 
@@ -270,8 +366,8 @@ class Solution:
     @property
     def n_parameters(self) -> int:
         """Free parameters: what was learned of the components, and K - 1 proportions if any."""
-        held = 0 if self.learns_weights else self.mixture.n_components - 1
-        return self.mixture.n_parameters - held
+        learned = self.learns_weights or self.mixture.components.gated
+        return self.mixture.n_parameters - (0 if learned else self.mixture.n_components - 1)
 
     def log_likelihood(self, total_weight: float) -> Float[Array, ""]:
         """Total log-likelihood of `total_weight` rows (n without sample weights)."""

@@ -15,8 +15,8 @@ from ..core.tree import cast, is_float, is_plain, pytree, replace, static
 from ..core.typing import AnyArray
 from ..engine import Columns, Engine, Rows, choose, rows_of
 from ..engine.passes import value as value_of
+from ..families.checks import check_prior
 from ..families.coordinates import Frame
-from ..families.family import check_prior
 from ..priors import Prior
 from ..transport import Plan
 from ..transport.couplings import Coupling, SemiRelaxed
@@ -89,7 +89,9 @@ class Problem:
             jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), given, is_leaf=_is_list)
             for given in (self.epsilon, self.coupling, prior, self.frame)
         )
-        return Problem(cast(x, dtype), weight, epsilon, coupling, prior, self.learn_weights, frame)
+        gated = mixture is not None and mixture.components.gated
+        learns = False if gated else self.learn_weights
+        return Problem(cast(x, dtype), weight, epsilon, coupling, prior, learns, frame)
 
     @property
     def row_weight(self) -> Float[Array, " n"]:
@@ -250,7 +252,12 @@ class Objective:
         return self.value(mixture) + self.penalty(mixture)
 
     def admissible(self, mixture: Mixture) -> Mixture:
-        """The mixture, with the proportions that the coupling prescribes if it names sizes."""
+        """The mixture, with the proportions that the coupling prescribes if it names sizes; equal
+        ones where the cost has them in it.
+        """
+        if mixture.components.gated:
+            alike = jnp.full_like(mixture.log_weights, -jnp.log(mixture.n_components))
+            return replace(mixture, log_weights=alike)
         if not self.coupling.fixes_weights or self.learns_weights:
             return mixture
         return replace(mixture, log_weights=self.coupling.target(mixture.log_weights))

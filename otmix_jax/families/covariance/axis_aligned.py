@@ -12,7 +12,7 @@ from ..coordinates import POSITIVE
 from .base import Covariance
 
 
-def _standard_deviation(variance: Array) -> Array:
+def standard_deviation(variance: Array) -> Array:
     """Square root; NaN, with a finite gradient elsewhere, where the variance is not positive."""
     positive = variance > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1)), jnp.nan)
@@ -28,13 +28,13 @@ class Diagonal(Covariance):
     @classmethod
     def from_matrices(cls, matrices: Float[Array, "k d d"]) -> "Diagonal":
         """See `Covariance.from_matrices`."""
-        return cls(_standard_deviation(diagonal(matrices)))
+        return cls(standard_deviation(diagonal(matrices)))
 
     @classmethod
     def from_scatter(cls, scatter: Array, d: int) -> "Diagonal":
         """See `Covariance.from_scatter`."""
         del d
-        return cls(_standard_deviation(scatter))
+        return cls(standard_deviation(scatter))
 
     def maximize(self, scatter: Array, mass: Array, floor: Array | None = None) -> "Diagonal":
         """See `Covariance.maximize`."""
@@ -43,7 +43,7 @@ class Diagonal(Covariance):
         variance = jnp.where(mass > 0, safe_divide(scatter, mass), 1)
         if floor is not None:
             variance = jnp.maximum(variance, self.geometry.of_diagonal(floor))
-        return replace(self, factor=jnp.where(mass > 0, _standard_deviation(variance), self.factor))
+        return replace(self, factor=jnp.where(mass > 0, standard_deviation(variance), self.factor))
 
     def scale(self, scale: Array) -> "Diagonal":
         """See `Covariance.scale`."""
@@ -61,13 +61,13 @@ class Spherical(Covariance):
     @classmethod
     def from_matrices(cls, matrices: Float[Array, "k d d"]) -> "Spherical":
         """See `Covariance.from_matrices`."""
-        return cls(_standard_deviation(jnp.mean(diagonal(matrices), axis=-1)))
+        return cls(standard_deviation(jnp.mean(diagonal(matrices), axis=-1)))
 
     @classmethod
     def from_scatter(cls, scatter: Array, d: int) -> "Spherical":
         """See `Covariance.from_scatter`."""
         del d
-        return cls(_standard_deviation(scatter))
+        return cls(standard_deviation(scatter))
 
     maximize = Diagonal.maximize  # type: ignore[assignment]
 
