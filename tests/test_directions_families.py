@@ -231,12 +231,15 @@ def test_a_missing_angle_is_integrated_out():
 
 @pytest.mark.parametrize("d", [2, 3, 20])
 def test_draws_have_the_moments_of_their_law(d):
-    n, direction = 20_000, jnp.eye(1, d).repeat(5, axis=0)
+    n, direction = 4000, jnp.eye(1, d).repeat(5, axis=0)
     kappa = jnp.array([1e-3, 1.0, 20.0, 1e4, 1e8])
     family = VonMisesFisher(direction, kappa)
-    x = family.sample(jax.random.key(0), jnp.repeat(jnp.arange(5), n)).reshape(5, n, d)
+    labels = np.repeat(np.arange(5), n)
+    x, (mean, covariance) = jax.jit(
+        lambda: (family.sample(jax.random.key(0), labels), family.moments())
+    )()
+    x = x.reshape(5, n, d)
     np.testing.assert_allclose(jnp.linalg.norm(x, axis=-1), 1, rtol=1e-14)
-    mean, covariance = family.moments()
     error = jnp.sqrt(jnp.diagonal(covariance, axis1=1, axis2=2) / n)
     assert (jnp.abs(x.mean(axis=1) - mean) < 4.5 * error + 1e-15).all()
     versine = 0.5 * jnp.sum((x - direction[:, None]) ** 2, axis=-1)
@@ -246,7 +249,7 @@ def test_draws_have_the_moments_of_their_law(d):
         < 4.5 * versine.std(axis=1) / right / n**0.5 + 1e-6
     ).all()
     across = jnp.mean(x[:, :, 1] ** 2, axis=1)
-    np.testing.assert_allclose(across, covariance[:, 1, 1], rtol=0.05)
+    np.testing.assert_allclose(across, covariance[:, 1, 1], rtol=0.1)
 
 
 def test_draws_of_angles_follow_their_law():

@@ -22,10 +22,10 @@ ALWAYS = ("Gaussian", "Poisson", "Product")
 FIRST = [
     pytest.param(
         next(iter(family.examples().values())),
-        id=family.__name__,
+        id=f"{family.__name__}-{family.__module__.split('.')[0]}",
         marks=() if family.__name__ in ALWAYS else pytest.mark.slow,
     )
-    for family in {f.__name__: f for f in FAMILIES}.values()
+    for family in FAMILIES
     if family.examples() and not issubclass(family, Frozen | Subspace)
 ]
 

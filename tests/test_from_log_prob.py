@@ -10,7 +10,7 @@ from scipy.stats import gumbel_r
 
 import otmix_jax as om
 from otmix_jax.families import POSITIVE, REAL, SIMPLEX, Frozen, from_log_prob
-from otmix_jax.families.from_log_prob import GUMBEL, WIDEST
+from otmix_jax.families.custom import GUMBEL, WIDEST
 
 
 def normal(parameters, row):

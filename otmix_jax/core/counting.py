@@ -13,12 +13,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.scipy.special import digamma
+
+from .numerics import everywhere
 
 SHIFT = 8
 """Where the series of Stirling's error begins to hold all digits."""
 STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
 """Its coefficients in z^-1, z^-3, ..."""
+TABLE = np.array([math.lgamma(x + 1) for x in range(1024)])
+"""Log x! of small counts."""
 NEAR = 0.1
 """The relative difference below which a deviance is summed as a series."""
 
@@ -37,15 +43,29 @@ def _series(z: Array) -> Array:
 
 @jax.jit
 def log_factorial(x: Array) -> Array:
-    """Log Gamma(x + 1) of x >= 0: two logarithms, where the general function takes ten times
-    as long.
-    """
+    """Log Gamma(x + 1) of real x >= 0."""
     small = x < SHIFT
     z = jnp.where(small, x + SHIFT, x)
     within = jnp.where(small, x, 0)
     product = math.prod(within + i for i in range(1, SHIFT + 1))
     whole = (z + 0.5) * jnp.log(z) - z + 0.5 * math.log(2 * math.pi) + _series(z)
     return whole - jnp.where(small, jnp.log(product), 0)
+
+
+@jax.custom_jvp
+def log_factorial_of_count(x: Array) -> Array:
+    """Log x! of whole x >= 0: out of a table, if they are all in it, at a tenth of the time."""
+    in_table = everywhere(jnp.all(x < len(TABLE)))
+
+    def looked_up(x: Array) -> Array:
+        return jnp.asarray(TABLE, x.dtype)[x.astype(jnp.int32)]
+
+    return jax.lax.cond(in_table, looked_up, log_factorial, x)
+
+
+@log_factorial_of_count.defjvp
+def _log_factorial_of_count_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    return log_factorial_of_count(*primals), digamma(primals[0] + 1) * tangents[0]
 
 
 def peak(x: Array) -> Array:

@@ -27,6 +27,8 @@ from .covariance import Diagonal as Diagonal
 from .covariance import Full as Full
 from .covariance import Spherical as Spherical
 from .covariance import Tied as Tied
+from .custom import FromLogProb as FromLogProb
+from .custom import from_log_prob as from_log_prob
 from .elliptical import Elliptical as Elliptical
 from .elliptical import Gaussian as Gaussian
 from .factor_analyzers import FactorAnalyzers as FactorAnalyzers
@@ -38,8 +40,6 @@ from .fixed import Point as Point
 from .fixed import Uniform as Uniform
 from .forms import LinearForm as LinearForm
 from .forms import LocationForm as LocationForm
-from .from_log_prob import FromLogProb as FromLogProb
-from .from_log_prob import from_log_prob as from_log_prob
 from .frozen import Frozen as Frozen
 from .gated import Gated as Gated
 from .incomplete import Incomplete as Incomplete

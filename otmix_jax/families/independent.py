@@ -113,7 +113,7 @@ class Independent(Family):
         """Cells [n, d], and their sizes: [n, d], [n, 1], or one number."""
         if not isinstance(x, dict):
             return x, cls.size(**options)
-        size = x[cls.beside] if cls.beside in x else cls.size(**options)
+        size: Any = x[cls.beside] if cls.beside in x else cls.size(**options)
         return x["x"], size[:, None] if getattr(size, "ndim", 0) == 1 else size
 
     def read(self, x: PyTree) -> tuple[Array, Array, Array, Array]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int, PRNGKeyArray
 
-from ..core.counting import log_factorial, log_poisson, peak
+from ..core.counting import log_factorial_of_count, log_poisson, peak
 from ..core.numerics import safe_divide
 from ..core.tree import parameter, pytree
 from .coordinates import SIMPLEX
@@ -58,7 +58,7 @@ class Multinomial(Independent):
     def base(self, x: Array, size: Any) -> Array:
         """The multinomial coefficient, that of the total in the first cell."""
         del size
-        return (-log_factorial(x)).at[..., 0].add(log_factorial(jnp.sum(x, axis=-1)))
+        return (-log_factorial_of_count(x)).at[..., 0].add(log_factorial_of_count(jnp.sum(x, axis=-1)))
 
     def log_cells(self, x: Array, size: Array) -> Array:
         """Poisson laws given their total."""

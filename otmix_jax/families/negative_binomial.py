@@ -103,7 +103,7 @@ class NegativeBinomial(Independent):
         """None: see `natural`."""
         return jnp.zeros_like(self.mean)
 
-    def linear_form(self) -> None:
+    def linear_form(self) -> None:  # type: ignore[override]
         """None: see `natural`."""
 
     def log_cells(self, x: Array, size: Array | float) -> Array:
@@ -111,7 +111,9 @@ class NegativeBinomial(Independent):
         del size
         return log_negative_binomial(x, self.mean, self.dispersion)
 
-    def statistics(self, x: PyTree, plan: Float[Array, "n k"]) -> "Dispersed":
+    def statistics(  # type: ignore[override]
+        self, x: PyTree, plan: Float[Array, "n k"]
+    ) -> "Dispersed":
         """Sums of the counts, and derivatives in log dispersion at the current parameters."""
         cells, _, there, sound = self.read(x)
         size = matmul(plan.T, there.astype(plan.dtype))
@@ -132,7 +134,7 @@ class NegativeBinomial(Independent):
         share = plan[:, :, None] * sound[:, None]
         return Dispersed(size, first, *(jnp.sum(share * one, axis=0) for one in each))
 
-    def maximize(
+    def maximize(  # type: ignore[override]
         self,
         statistics: "Dispersed",
         mass: Float[Array, " k"],

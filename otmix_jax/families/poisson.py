@@ -9,7 +9,7 @@ from jax import Array
 from jax.scipy.special import gammaincc
 from jaxtyping import Float, Int, PRNGKeyArray
 
-from ..core.counting import log_factorial, log_poisson
+from ..core.counting import log_factorial_of_count, log_poisson
 from ..core.tree import parameter, pytree
 from .coordinates import POSITIVE
 from .independent import Independent
@@ -46,7 +46,7 @@ class Poisson(Independent):
 
     def base(self, x: Array, size: Any) -> Array:
         """Of counts in a time e: x log e - log x!."""
-        return x * jnp.log(size) - log_factorial(x)
+        return x * jnp.log(size) - log_factorial_of_count(x)
 
     def log_cells(self, x: Array, size: Array) -> Array:
         """See `Independent.log_cells`."""

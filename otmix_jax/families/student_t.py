@@ -188,7 +188,7 @@ class LearnedStudentT(StudentT):
 
     def maximize(
         self,
-        statistics: RadialMoments,
+        statistics: Any,
         mass: Float[Array, " k"],
         prior: Prior | None = None,
         held: frozenset[str] = frozenset(),
@@ -240,10 +240,14 @@ class LearnedStudentT(StudentT):
 
     @classmethod
     def initial(
-        cls, x: Float[Array, "n d"], plan: Float[Array, "n k"], covariance: Any = "full"
+        cls,
+        x: Float[Array, "n d"],
+        plan: Float[Array, "n k"],
+        covariance: Any = "full",
+        degrees: float = FIRST_DEGREES,
     ) -> "LearnedStudentT":
-        """As `StudentT.initial`, of `FIRST_DEGREES`."""
-        start = StudentT.initial(x, plan, covariance, FIRST_DEGREES)
+        """As `StudentT.initial`; from there the degrees are learned."""
+        start = StudentT.initial(x, plan, covariance, degrees)
         return cls(start.mean, start.covariance, cls._spread(start.degrees))
 
     @classmethod

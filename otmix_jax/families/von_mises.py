@@ -22,7 +22,6 @@ from .directional import (
     sample_versines,
 )
 from .independent import Independent, IndependentForm, Sums
-from .quadratic import largest_amplification
 
 
 @pytree
@@ -42,6 +41,7 @@ class VonMises(Independent):
     concentration: Array = parameter(POSITIVE)
     priors = frozenset({"floor"})
     separable = True
+    cancels = True
     needs = "angles in radians, finite numbers"
 
     @classmethod
@@ -180,9 +180,7 @@ class VonMises(Independent):
 
 @pytree
 class VonMisesForm(IndependentForm):
-    """Angles, linear in cosines and sines; where kappa is large, cancellation takes digits."""
-
-    guarded = True
+    """Angles, linear in cosines and sines."""
 
     def statistics(self, sums: Float[Array, "k f"], total: None) -> Sums:
         """Sums about the current directions."""
@@ -192,13 +190,3 @@ class VonMisesForm(IndependentForm):
         size = sums[:, :1] if plain.size is None else plain.size
         about = sin * cosine - cos * sine, size - (cos * cosine + sin * sine)
         return Sums(plain.size, about)
-
-    def safe(self) -> Bool[Array, ""]:
-        """Whether kappa cos(x - mu) loses no more digits than squares of Gaussians may."""
-        kappa = jax.lax.stop_gradient(self.components.concentration)
-        return jnp.all(kappa <= largest_amplification(kappa.dtype))
-
-    def reaches(self, x: PyTree) -> Bool[Array, ""]:
-        """All rows: points on the circle are bounded."""
-        del x
-        return jnp.asarray(True)

@@ -9,12 +9,15 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray, PyTree
 
 from ..core.status import Status
-from ..core.tree import index
+from ..core.tree import index, replace
 from ..fitting import Batch, ConvergenceWarning, fit, fit_batch
 from ..fitting.edge import check_count, check_key
 from ..fitting.options import Starts
 from ..model import Solution
 from ..model.mixtures import rows_for
+
+SEARCHES = 16
+"""Starts of each fit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +64,8 @@ def bootstrap_lrt(
         n_replications: samples; p-values are multiples of one over one more.
         family: see `fit`.
         covariance: see `fit`.
-        starts: of every fit; see `fit_batch`.
+        starts: of every fit; see `fit_batch`. 16 by default: with 8, one search in four missed the
+            best three free Gaussians of Old Faithful.
 
     Raises:
         ValueError: for rows that cannot be fitted.
@@ -79,6 +83,8 @@ def bootstrap_lrt(
 
     Source: McLachlan (1987), J. R. Statist. Soc. C 36.
     """
+    if starts.n_init is None and starts.initial is None:
+        starts = replace(starts, n_init=SEARCHES)
     k, count = check_count(k, "k"), check_count(n_replications, "n_replications")
     fitted, draws, search = jax.random.split(check_key(key), 3)
     null = fit(x, k, key=fitted, family=family, covariance=covariance).mixture

@@ -212,12 +212,14 @@ def from_log_prob(
 
     Example:
         >>> import jax, jax.numpy as jnp, otmix_jax as om
-        >>> laplace = om.families.from_log_prob(
-        ...     lambda p, row: -abs(row[0] - p[0]) - jnp.log(2.0),
+        >>> logistic = om.families.from_log_prob(
+        ...     lambda p, row: -jnp.sum(row - p + 2 * jax.nn.softplus(p - row)),
         ...     initial=lambda x, weights: weights @ x,
         ... )
-        >>> x = jnp.array([[-0.5], [0.1], [0.2], [7.9], [8.0], [8.3]])
-        >>> means = om.fit(x, 2, family=laplace, key=0).mixture.components.parameters
+        >>> x = jnp.array([[-0.5], [0.1], [0.2], [17.9], [18.0], [18.3]])
+        >>> centres = om.fit(x, 2, family=logistic, key=0).mixture.components.parameters
+        >>> sorted(centres[:, 0].round(1).tolist())
+        [-0.1, 18.1]
     """
     leaves, structure = jax.tree.flatten(domains)
     law = Law(log_prob, initial, sample, embed, (tuple(leaves), structure))
