@@ -603,3 +603,11 @@ def test_selection_and_batches(lines):
     batch = om.fit_batch(parts, 2, family="linear_regression", key=0)
     alone = om.fit(rows, 2, family="linear_regression", key=0)
     np.testing.assert_allclose(batch.value[1], alone.value, rtol=1e-4)
+    chosen = om.select(
+        om.rows.regression(y=rows["y"], features=features, groups=np.arange(200) // 2),
+        [1, 2],
+        family="linear_regression",
+        key=0,
+        starts=om.Starts(n_init=2),
+    )
+    assert isinstance(chosen.best.mixture.components, Repeated)

@@ -249,3 +249,20 @@ def test_rows_on_a_device_are_not_copied_to_the_host(faithful, monkeypatch):
     np.testing.assert_allclose(on_device.value, from_host.value, rtol=1e-12)
     with pytest.raises(ValueError, match="1 NaN or infinite cells, the first at row 5, column 1"):
         om.fit(x.at[5, 1].set(jnp.nan), 2, key=0)
+
+
+def test_a_gaussian_part_of_integers_is_real():
+    """In its frame, integers would be rounded to a few values: in fit, fit_batch and select."""
+    rng = np.random.default_rng(0)
+    low = np.arange(120) < 50
+    size = rng.normal(np.where(low, 170, 150), 6).round().astype(int)
+    rows = {"size": size, "visits": rng.poisson(np.where(low, 2, 9))}
+    real = {**rows, "size": size.astype(float)}
+    family = Product.of(size="gaussian", visits="poisson")
+    starts = om.Starts(n_init=2)
+    fits = [om.fit(x, 2, family=family, key=0, starts=starts) for x in (rows, real)]
+    np.testing.assert_allclose(fits[0].value, fits[1].value, rtol=1e-12)
+    both = om.fit_batch([rows, real], 2, family=family, key=0, starts=starts)
+    np.testing.assert_allclose(both.value, float(fits[0].value), atol=1e-6)
+    best = om.select(rows, (2,), family=family, key=0).best.value
+    np.testing.assert_allclose(best, float(fits[0].value), atol=1e-5)

@@ -92,7 +92,8 @@ def deviance(x: Array, mean: Array, difference: Array | None = None) -> Array:
     gap = x - mean if difference is None else difference
     whole = x + mean
     near = jnp.abs(gap) < NEAR * whole
-    v = jnp.where(near, gap, 0) / whole
+    # twice `where`: the square of a small mean, in the derivative, may be 0
+    v = jnp.where(near, gap, 0) / jnp.where(near, whole, 1)
     # log((1 + v) / (1 - v)) = 2 (v + v^3 / 3 + ...)
     rest = _polynomial([1 / (2 * j + 1) for j in range(1, 10)], v**2) * v**3
     series = gap * v + 2 * x * rest

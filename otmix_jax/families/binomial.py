@@ -12,8 +12,7 @@ from ..core.counting import log_binomial, log_choose
 from ..core.tree import parameter, pytree, static
 from .coordinates import UNIT
 from .family import Description
-from .independent import Independent
-from .multinomial import floored
+from .independent import Independent, floored
 from .poisson import beside, whole
 
 

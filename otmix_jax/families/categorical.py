@@ -16,7 +16,7 @@ from .answers import read_columns
 from .domains import SIMPLEX, simplex_basis
 from .family import Description, Family
 from .forms import LinearForm
-from .multinomial import floored
+from .independent import floored
 
 MOST_LEVELS = 10_000
 """Codes from here on are taken for something else, where no levels are given."""

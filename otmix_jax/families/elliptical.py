@@ -26,7 +26,7 @@ from ..core.numerics import (
     safe_divide,
     sum_slices,
 )
-from ..core.tree import parameter, pytree, replace
+from ..core.tree import is_float, parameter, pytree, replace
 from ..core.triangular import pivot_floor
 from ..priors import Prior, Ridge
 from .chance import by_chance, log_ball
@@ -276,6 +276,12 @@ class Elliptical(EllipticalAnswers):
         spanned = self.covariance.spanned(d)
         chance = by_chance(weights, self.cost(self.mean), volume, spanned, n_rows)
         return (weights > 0) & (held | (tight & chance))
+
+    @classmethod
+    def reals(cls, x: Any, **options: Any) -> Any:
+        """All cells are numbers: as integers they would be rounded in their frame."""
+        del options
+        return x if is_float(x) else x.astype(float)
 
     @classmethod
     def check(cls, x: Any, **options: Any) -> None:

@@ -282,11 +282,12 @@ class FactorAnalyzers(Family):
 
     @classmethod
     def examples(cls) -> dict[str, "FactorAnalyzers"]:
-        """Three components of one factor in three columns."""
-        mean = jnp.array([[0.0, 0.0, 0.0], [3.0, 1.0, -1.0], [-2.0, 2.0, 1.0]])
-        loadings = jnp.array([[1.0, 0.5, -0.3], [0.7, -0.6, 0.9], [0.4, 0.8, 0.6]])[..., None]
-        noise = jnp.array([[0.6, 0.8, 0.7], [0.5, 0.9, 0.6], [0.8, 0.4, 0.7]])
-        return {"one factor": cls(mean, loadings, noise)}
+        """Three components of one factor in five columns."""
+        mean = [[0.6, -1.6, -1.2, -7.3, 5.4], [3.4, -1, 2.3, 0.8, -1.7], [2.9, -0.9, -1, -2.4, 1.4]]
+        loadings = [[1.1, -0.9, -1.2, -1, -1], [0.8, -0.8, -0.9, -1.2, -1], [1.1, 1.1, -1, -1, -1]]
+        noise = [[0.6, 0.5, 0.6, 0.5, 0.6], [0.5, 0.5, 0.5, 0.5, 0.4], [0.4, 0.4, 0.5, 0.5, 0.6]]
+        mean, loadings, noise = (jnp.array(part, float) for part in (mean, loadings, noise))
+        return {"one factor": cls(mean, loadings[..., None], noise)}
 
 
 def _costs(prepared: _Woodbury, x: Float[Array, "n d"]) -> Float[Array, "n k"]:

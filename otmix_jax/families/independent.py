@@ -320,3 +320,12 @@ class IndependentForm(LinearForm):
         d = self.components.n_features
         parts = [sums[:, i : i + d] for i in range(1, sums.shape[1], d)]
         return Sums(parts.pop(0) if self.components.by_cell else None, tuple(parts))
+
+
+def floored(value: Array) -> Array:
+    """Probabilities and rates above 0, by what no sum feels: their logarithms are finite.
+
+    On the way to 0 EM takes equal steps in the logarithm, without end: below the square of a
+    rounding error it stands still.
+    """
+    return jnp.maximum(value, float(jnp.finfo(value.dtype).eps) ** 2)

@@ -11,17 +11,8 @@ from ..core.counting import log_factorial_of_count, log_poisson, peak
 from ..core.numerics import safe_divide
 from ..core.tree import parameter, pytree
 from .coordinates import SIMPLEX
-from .independent import Independent
+from .independent import Independent, floored
 from .poisson import whole
-
-
-def floored(share: Array) -> Array:
-    """A level that no row has keeps a share that no sum feels, and a finite logarithm.
-
-    On the way to a share of 0 EM takes equal steps in its logarithm, without end: below the square
-    of a rounding error it stands still.
-    """
-    return jnp.maximum(share, float(jnp.finfo(share.dtype).eps) ** 2)
 
 
 @pytree
@@ -58,7 +49,9 @@ class Multinomial(Independent):
     def base(self, x: Array, size: Any) -> Array:
         """The multinomial coefficient, that of the total in the first cell."""
         del size
-        return (-log_factorial_of_count(x)).at[..., 0].add(log_factorial_of_count(jnp.sum(x, axis=-1)))
+        return (
+            (-log_factorial_of_count(x)).at[..., 0].add(log_factorial_of_count(jnp.sum(x, axis=-1)))
+        )
 
     def log_cells(self, x: Array, size: Array) -> Array:
         """Poisson laws given their total."""

@@ -14,7 +14,7 @@ from ..core.tree import parameter, pytree, replace, static
 from ..priors import Prior
 from .coordinates import POSITIVE, unconstrained
 from .family import Description
-from .independent import Independent
+from .independent import Independent, floored
 from .poisson import whole
 
 LARGEST = 1e6
@@ -147,7 +147,7 @@ class NegativeBinomial(Independent):
         mean = self.mean
         if "mean" not in held:
             mean = jnp.where(there, safe_divide(statistics.first, statistics.size), self.mean)
-            mean = jnp.maximum(mean, jnp.finfo(mean.dtype).tiny)
+            mean = floored(mean)
         if self.fixed is not None or "dispersion" in held:
             return replace(self, mean=mean)
         step = self._step(statistics, mean)
@@ -173,7 +173,7 @@ class NegativeBinomial(Independent):
     @classmethod
     def of_means(cls, *means: Array, **options: Any) -> dict[str, Array]:
         """The mean, and the dispersion by moments."""
-        mean = jnp.maximum(means[0], jnp.finfo(means[0].dtype).tiny)
+        mean = floored(means[0])
         given = options.get("fixed")
         if given is not None:
             return {"mean": mean, "dispersion": jnp.full_like(mean, given)}

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, PRNGKeyArray
 from ..core.counting import log_factorial_of_count, log_poisson
 from ..core.tree import parameter, pytree
 from .coordinates import POSITIVE
-from .independent import Independent
+from .independent import Independent, floored
 
 
 @pytree
@@ -56,7 +56,7 @@ class Poisson(Independent):
     def of_means(cls, *means: Array, **options: Any) -> dict[str, Array]:
         """The mean; above 0, or a component of zeros would make 0 * inf of the next row."""
         del options
-        return {"rate": jnp.maximum(means[0], jnp.finfo(means[0].dtype).tiny)}
+        return {"rate": floored(means[0])}
 
     def sample(
         self, key: PRNGKeyArray, labels: Int[Array, " n"], given: Any = None

@@ -215,6 +215,11 @@ class Product(Family):
         return Parts({name: part.frame(_table(x[name]), weight, begins) for name, part in parts})
 
     @classmethod
+    def reals(cls, x: Any, parts: Any) -> Any:
+        """Part by part."""
+        return {name: part.reals(x[name]) for name, part in parts}
+
+    @classmethod
     def check(cls, x: Any, parts: Any) -> None:
         """A dict with the parts' names, each within its part's support.
 

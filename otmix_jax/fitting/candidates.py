@@ -154,7 +154,7 @@ def fit_counts(
             starts = jax.tree.map(
                 lambda all_, one, p=position: all_.at[:, p, 0].set(one), starts, own
             )
-    seeds = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[3:]), starts)
+    seeds = jax.tree.map(lambda leaf: leaf.reshape(math.prod(shape), *leaf.shape[3:]), starts)
     n_lanes = math.prod(shape)
     which = jnp.repeat(jnp.arange(n_problems), len(counts) * program.n_init)
     carry, solutions, _ = run_lanes(

@@ -277,8 +277,10 @@ def _choose(
     program: Program, solutions: Solution, frame: Frame, prior: Any
 ) -> tuple[Solution, StartsAccount]:
     """The best start of each problem in the units of its rows, and the account of all starts."""
+    # not -1: a leaf may have no entries, such as effects in common
+    n_init = program.n_init
     by_problem = jax.tree.map(
-        lambda leaf: leaf.reshape(-1, program.n_init, *leaf.shape[1:]), solutions
+        lambda leaf: leaf.reshape(len(leaf) // n_init, n_init, *leaf.shape[1:]), solutions
     )
 
     def one(solutions: Solution, frame: Frame, prior: Any) -> tuple[Solution, StartsAccount]:

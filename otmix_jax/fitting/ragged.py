@@ -99,12 +99,14 @@ def _columns(rows: Any, sample_weight: Any, number: int, family: Description) ->
     except (TypeError, ValueError) as error:
         raise type(error)(f"x[{number}]: {error}") from None
     leaves = jax.tree.map(np.asarray, rows)
-    if isinstance(leaves, dict) == table:
+    with_sizes = isinstance(leaves, dict) and family.family.beside and "x" in leaves
+    if isinstance(leaves, dict) == table and not with_sizes:
         wanted = "a table of real numbers (n, d)" if table else "a dict of columns"
         have = f"a dict of {sorted(leaves)}" if isinstance(leaves, dict) else "a table"
         raise ValueError(f"x[{number}] must be {wanted}, not {have}")
     for leaf in jax.tree.leaves(leaves):
-        if leaf.ndim < 1 or (table and leaf.ndim != 2) or 0 in leaf.shape[1:]:
+        flat = table and not with_sizes and leaf.ndim != 2
+        if leaf.ndim < 1 or flat or 0 in leaf.shape[1:]:
             hint = f"; for one feature use x[{number}][:, None]" if leaf.ndim == 1 else ""
             raise ValueError(
                 f"x[{number}] must be a table of real numbers (n, d), not shape {leaf.shape}{hint}"
@@ -210,6 +212,7 @@ def read_batch(
     kept = (status == int(Status.CONVERGED))[owner] & (weights > 0)
     rows, weights, owner = index(rows, kept), weights[kept], owner[kept]
     family.check(rows)
+    rows = family.reals(rows)
     position, owner = np.unique(owner, return_inverse=True)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(position)))])
     begins = offsets[:-1]

@@ -77,7 +77,7 @@ def bootstrap(
         >>> solution = om.fit(x, 2, key=0)
         >>> errors = om.inference.bootstrap(solution, x, kind="jackknife")
         >>> sorted(round(float(e), 4) for e in errors.means[:, 0])
-        [0.0283, 0.0318]
+        [0.0289, 0.0321]
 
     Source: Efron and Tibshirani (1993), chapters 6 and 11; O'Hagan, Murphy, Scrucca and Gormley
     (2019), Computational Statistics 34.
