@@ -456,3 +456,18 @@ def test_penguins():
     hits = sum(np.bincount(np.unique(species[labels == j], return_inverse=True)[1]).max()
                for j in range(3))  # fmt: skip
     assert hits > 325
+
+
+def test_items_and_successes_are_imputed():
+    """The most probable level, and the expected successes of the trials that a row has."""
+    probability = jnp.array([[[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], [[0.1, 0.8, 0.1], [0.3, 0.6, 0.1]]])
+    items = om.families.Categorical(probability, missing=True)
+    rows = jnp.array([[jnp.nan, 2.0], [1.0, jnp.nan], [0.0, 1.0]])
+    filled = om.Mixture.from_weights(jnp.array([0.5, 0.5]), items).impute(rows)
+    # P(first | 2) = .8 / .9, so level 0; P(first | 1) = .2, so level 1
+    np.testing.assert_array_equal(filled, [[0, 2], [1, 1], [0, 1]])
+    shots = om.families.Binomial(jnp.array([[0.5, 0.5]]), trials=10, by_cell=True)
+    mixture = om.Mixture.from_weights(jnp.ones(1), shots)
+    np.testing.assert_allclose(mixture.impute(jnp.array([[jnp.nan, 3.0]])), [[5, 3]])
+    given = {"x": jnp.array([[jnp.nan, 3.0]]), "trials": jnp.array([4.0])}
+    np.testing.assert_allclose(mixture.impute(given)["x"], [[2, 3]])

@@ -21,6 +21,16 @@ from .coordinates import Domain as Domain
 from .coordinates import Frame as Frame
 from .coordinates import Identity as Identity
 from .coordinates import Parts as Parts
+from .covariance import EEI as EEI
+from .covariance import EEV as EEV
+from .covariance import EII as EII
+from .covariance import EVE as EVE
+from .covariance import EVI as EVI
+from .covariance import EVV as EVV
+from .covariance import VEE as VEE
+from .covariance import VEI as VEI
+from .covariance import VEV as VEV
+from .covariance import VVE as VVE
 from .covariance import STRUCTURES as STRUCTURES
 from .covariance import Covariance as Covariance
 from .covariance import Diagonal as Diagonal

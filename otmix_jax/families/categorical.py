@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float, Int, PRNGKeyArray, Shaped
 
-from ..core.numerics import logsumexp, matmul, safe_divide, safe_log
+from ..core.numerics import einsum, logsumexp, matmul, safe_divide, safe_log
 from ..core.tree import is_float, parameter, pytree, replace, static
 from ..priors import Prior
 from .answers import read_columns
@@ -248,6 +248,16 @@ class Categorical(Family):
         """Which cells are not missing."""
         # NaN is not at or above 0
         return x >= 0 if self.missing else jnp.ones(x.shape, bool)
+
+    def impute(
+        self, x: Array, share: Float[Array, "n k"], key: PRNGKeyArray | None = None
+    ) -> Array:
+        """See `Family.impute`; without a key the level that is most probable."""
+        if key is None:
+            level = jnp.argmax(einsum("nk,kdl->ndl", share, self.probability), axis=-1)
+        else:
+            level = self.sample(key, jnp.argmax(share, axis=1))
+        return jnp.where(self.there(x), x, level.astype(x.dtype))
 
     @classmethod
     def check(cls, x: Any, levels: Any = None, missing: bool = False) -> None:

@@ -334,7 +334,7 @@ class Gaussian(Elliptical):
 
     Attributes:
         mean: [k, d], in the units of the rows.
-        covariance: one of `Full`, `Tied`, `Diagonal`, `Spherical`.
+        covariance: a `Covariance`: `Full`, `Tied`, `Diagonal`, `Spherical`, or `EII` to `EVV`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -352,7 +352,7 @@ class Gaussian(Elliptical):
 
     @classmethod
     def of(cls, covariance: str | type[Covariance] = "full") -> Description:
-        """Gaussians of a covariance structure: "full", "tied", "diagonal" or "spherical".
+        """Gaussians of a covariance structure, by our name or mclust's: see docs/covariances.md.
 
         Raises:
             ValueError: for a name that is no covariance structure.

@@ -205,7 +205,8 @@ class Independent(Family):
         cells, size = self.split(x, **self.options())
         there = ~jnp.isnan(jnp.asarray(cells, self._first.dtype))
         if key is None:
-            mean = matmul(share, self.moments()[0]) * size
+            # moments are of the size that rows have where they name none
+            mean = matmul(share, self.moments()[0]) * (size / self.size(**self.options()))
         else:
             given = x.get(self.beside) if isinstance(x, dict) else None
             mean = self.sample(key, jnp.argmax(share, axis=1), given)
