@@ -234,7 +234,7 @@ def test_draws_have_the_moments_of_their_law(d):
     n, direction = 4000, jnp.eye(1, d).repeat(5, axis=0)
     kappa = jnp.array([1e-3, 1.0, 20.0, 1e4, 1e8])
     family = VonMisesFisher(direction, kappa)
-    labels = np.repeat(np.arange(5), n)
+    labels = jnp.repeat(jnp.arange(5), n)
     x, (mean, covariance) = jax.jit(
         lambda: (family.sample(jax.random.key(0), labels), family.moments())
     )()

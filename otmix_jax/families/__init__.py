@@ -27,11 +27,11 @@ from .covariance import EII as EII
 from .covariance import EVE as EVE
 from .covariance import EVI as EVI
 from .covariance import EVV as EVV
+from .covariance import STRUCTURES as STRUCTURES
 from .covariance import VEE as VEE
 from .covariance import VEI as VEI
 from .covariance import VEV as VEV
 from .covariance import VVE as VVE
-from .covariance import STRUCTURES as STRUCTURES
 from .covariance import Covariance as Covariance
 from .covariance import Diagonal as Diagonal
 from .covariance import Full as Full

@@ -38,7 +38,7 @@ class Categorical(Family):
         >>> rng = np.random.default_rng(0)
         >>> yes = rng.random((400, 5)) < np.where(np.arange(400) < 150, 0.9, 0.2)[:, None]
         >>> solution = om.fit(yes, 2, family="categorical", key=0)
-        >>> sorted(solution.mixture.weights.round(1).tolist())
+        >>> sorted(round(float(weight), 1) for weight in solution.mixture.weights)
         [0.4, 0.6]
 
     Source: Goodman (1974), Biometrika 61, Exploratory latent structure analysis.
