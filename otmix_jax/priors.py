@@ -9,11 +9,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jaxtyping import Float, PyTree
 
 from .core.numerics import matmul, positive_variance
 from .core.tree import pytree, replace
+from .core.triangular import log_diagonal_sum, regular_cholesky
 from .core.typing import AnyArray
 
 
@@ -78,17 +80,22 @@ class NormalMean:
 
 @pytree
 class Ridge:
-    """A weak inverse-Wishart prior on every covariance, with mode at the data's own spread.
+    """An inverse-Wishart prior on every covariance, with mode D.
 
-    It adds strength * KL(N(0, D) | N(0, Sigma_j)) to the objective for each covariance, D being
-    diagonal: the M-step becomes Sigma_j = (m_j S_j + strength D) / (m_j + strength), as if each
-    component had seen `strength` more of the total mass 1 with the spread of all the data. So the
-    likelihood is bounded, EM still descends a fixed objective, and the unit of the data does not
+    It adds strength * KL(N(0, D) | N(0, Sigma_j)) to the objective for each covariance: the M-step
+    becomes Sigma_j = (m_j S_j + strength D) / (m_j + strength), as if each component had seen
+    `strength` more of the total mass 1 with the spread D, of which a structure takes what it has
+    room for: the diagonal, or the mean of that. So the likelihood is bounded, EM still descends a
+    fixed objective, and where D is the data's own spread (`of`) the unit of the data does not
     matter (nor, but for `Spherical`, that of a single column).
+
+    Under an inverse-Wishart law with nu degrees of freedom, scale Psi and n rows, strength is
+    (nu + d + 1) / n and D is Psi / (nu + d + 1).
 
     Attributes:
         strength: pseudo-mass, >= 0, relative to the total mass 1 of the rows.
-        variance: [d] the diagonal of D, > 0, in the squared units of the columns.
+        variance: D: [d, d], symmetric and positive definite, or [d], its diagonal, > 0, where it
+            has no more; in the squared units of the columns.
     """
 
     strength: AnyArray | float
@@ -106,9 +113,19 @@ class Ridge:
         variance = matmul(row_weight, (x - matmul(row_weight, x)) ** 2)
         return cls(jnp.asarray(strength, variance.dtype), positive_variance(variance))
 
+    @property
+    def log_det(self) -> Float[Array, ""]:
+        """Log det D."""
+        if np.ndim(self.variance) == 1:
+            return jnp.sum(jnp.log(jnp.asarray(self.variance)))
+        return 2 * log_diagonal_sum(regular_cholesky(jnp.asarray(self.variance)))
+
     def into(self, frame: Any) -> "Ridge":
         """The same for rows in an affine frame."""
-        return replace(self, variance=self.variance / frame.columns**2)
+        unit = frame.columns
+        one_number = np.ndim(self.variance) == 1 or np.ndim(unit) == 0
+        square = unit**2 if one_number else unit[..., :, None] * unit[..., None, :]
+        return replace(self, variance=self.variance / square)
 
 
 @pytree
@@ -116,8 +133,7 @@ class Prior:
     """Priors on the parts of a mixture, any of which may be missing.
 
     Attributes:
-        covariance: a `Ridge`, an inverse-Wishart law with a diagonal scale; in `fit`, None leaves
-            it to `Goal.ridge`.
+        covariance: a `Ridge`, an inverse-Wishart law; in `fit`, None leaves it to `Goal.ridge`.
         floor: [d] or one number: no column of a component has less variance left, given the
             columns before it. It costs a regular component nothing; one that rests on it is
             COLLAPSED. `fit` sets it to the rounding of the rows unless there is a ridge.

@@ -44,7 +44,7 @@ FROZEN = {
     "product-part": Frozen(Product.examples()["mixed"], "visits"),
 }
 TIED_DIAGONAL = Gaussian(GAUSSIAN["tied"].mean, PRINTED["TiedDiagonal"](jnp.array([0.7, 1.2])))
-# one of each kind of cost, M-step, form and wrapper; all others hold the same contract in `make slow`
+# one of each kind of cost, M-step, form and wrapper; the others hold the contract in `make slow`
 ALWAYS = {
     *("Gaussian-full", "Gaussian-tied", "Gaussian-diagonal", "Gaussian-spherical"),
     *("StudentT-full", "LearnedStudentT-full", "Subspace-full", "Incomplete-full"),

@@ -460,7 +460,9 @@ def test_penguins():
 
 def test_items_and_successes_are_imputed():
     """The most probable level, and the expected successes of the trials that a row has."""
-    probability = jnp.array([[[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], [[0.1, 0.8, 0.1], [0.3, 0.6, 0.1]]])
+    probability = jnp.array(
+        [[[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], [[0.1, 0.8, 0.1], [0.3, 0.6, 0.1]]]
+    )
     items = om.families.Categorical(probability, missing=True)
     rows = jnp.array([[jnp.nan, 2.0], [1.0, jnp.nan], [0.0, 1.0]])
     filled = om.Mixture.from_weights(jnp.array([0.5, 0.5]), items).impute(rows)

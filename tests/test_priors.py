@@ -77,6 +77,189 @@ def test_the_penalty_is_the_log_density_of_the_prior():
     np.testing.assert_allclose(gaps, gaps[0], rtol=1e-10)
 
 
+def drawn(k=2, n=40, d=3):
+    """Rows, a plan, and covariances and means of no structure."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(n, d)) @ rng.normal(size=(d, d)) + 1
+    plan = rng.dirichlet(np.ones(k), n) / n
+    roots = rng.normal(size=(k, d, d)) + 2 * np.eye(d)
+    return map(jnp.asarray, (x, plan, roots @ roots.swapaxes(1, 2), rng.normal(size=(k, d))))
+
+
+SPREAD = np.array([[2.0, 0.9, -0.5], [0.9, 1.0, 0.1], [-0.5, 0.1, 0.7]])
+ITERATED = {"VEI": 1e-9, "VEE": 1e-9, "VEV": 1e-9, "VVE": 1e-6, "EVE": 1e-6}
+"""Structures whose M-step is a fixed point, and how near to it one step of ten comes."""
+SHARED = {"tied", "EEI", "EII"}
+
+
+@pytest.mark.parametrize(
+    "structure",
+    [
+        "full",
+        "tied",
+        "EII",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("diagonal", "spherical", "EEI", "EVI", "EVV", "EEV", *ITERATED)
+        ),
+    ],
+)
+def test_a_matrix_as_spread_has_its_own_m_step(structure):
+    """The penalty is the divergence, written out, and the M-step a zero of the objective's slope."""
+    x, plan, matrices, mean = drawn()
+    components = om.families.Gaussian(
+        mean, om.families.STRUCTURES[structure].from_matrices(matrices)
+    )
+    centre = jnp.array([0.5, -1.0, 2.0])
+    prior = Prior(Ridge(jnp.asarray(NU), jnp.asarray(SPREAD)), NormalMean(centre, KAPPA))
+
+    def penalised(components):
+        own = components.matrices()[: 1 if structure in SHARED else None]
+        trace = jnp.trace(jnp.linalg.solve(own, SPREAD), axis1=1, axis2=2)
+        gap = jnp.linalg.slogdet(own)[1] - jnp.linalg.slogdet(SPREAD)[1]
+        divergence = 0.5 * jnp.sum(trace - 3 + gap)
+        pseudo = KAPPA * jnp.sum(components.cost(centre[None]))
+        return jnp.sum(plan * components.cost(x)) + pseudo + NU * divergence, pseudo, divergence
+
+    _, pseudo, divergence = penalised(components)
+    np.testing.assert_allclose(components.penalty(prior), pseudo + NU * divergence, rtol=1e-13)
+    maximize = jax.jit(lambda own: own.maximize(own.statistics(x, plan), plan.sum(0), prior))
+    new = components
+    for _ in range(10 if structure in ITERATED else 1):
+        new = maximize(new)
+    zero = jax.tree.map(jnp.zeros_like, new.unconstrained(new))
+    slope = jax.grad(lambda z: penalised(new.constrain(z))[0])(zero)
+    for leaf in jax.tree.leaves(slope):
+        np.testing.assert_allclose(leaf, 0, atol=ITERATED.get(structure, 1e-12))
+
+
+@pytest.mark.parametrize("unit", [[2.0, 0.5, 8.0], 4.0])
+def test_a_matrix_as_spread_in_another_frame(unit):
+    _, _, matrices, mean = drawn()
+    inside = om.families.Gaussian(mean, om.families.Full.from_matrices(matrices))
+    frame = om.families.Affine(jnp.arange(3.0), jnp.asarray(unit))
+    prior = Prior(Ridge(jnp.asarray(NU), jnp.asarray(SPREAD)))
+    there = inside.penalty(prior.into(frame))
+    np.testing.assert_allclose(there, inside.out_of(frame).penalty(prior), rtol=1e-13)
+    # one frame for each of two data sets
+    frames = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), frame)
+    both = jax.vmap(inside.penalty)(
+        Prior(Ridge(jnp.full(2, NU), prior.into(frames).covariance.variance))
+    )
+    np.testing.assert_allclose(both[0], there, rtol=1e-13)
+
+
+def test_a_matrix_as_spread_in_float32():
+    x, plan, matrices, mean = (leaf.astype(jnp.float32) for leaf in drawn())
+    components = om.families.Gaussian(mean, om.families.Full.from_matrices(matrices))
+    prior = Prior(Ridge(jnp.float32(NU), jnp.asarray(SPREAD, jnp.float32)))
+    new = components.maximize(components.statistics(x, plan), plan.sum(0), prior)
+    assert new.covariance.factor.dtype == components.penalty(prior).dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("spread", "words"),
+    [
+        ([1.0, 0.0], "covariance.variance must be > 0, which column 1 is not"),
+        ([[2.0, 1.0], [0.5, 1.0]], r"must be symmetric, but \[0, 1\] is 1.0 and \[1, 0\] 0.5"),
+        ([[1, 2], [2, 4]], "must be positive definite, but column 1 has no variance left"),
+        ([[-1.0, 0.0], [0.0, 1.0]], "must be positive definite, but column 0"),
+        ([[1.0, 0.0]], r"must be of shape \(d,\) or \(d, d\), not \(1, 2\)"),
+        ([[1.0, np.nan], [np.nan, 1.0]], "must be finite, not"),
+    ],
+)
+def test_a_spread_that_is_no_covariance_is_refused(blobs, spread, words):
+    goal = om.Goal(prior=Ridge(0.1, np.asarray(spread)))
+    with pytest.raises(ValueError, match=words):
+        om.fit(blobs, 2, key=0, goal=goal)
+
+
+@pytest.mark.slow
+def test_a_matrix_as_spread_goes_with_every_entry(blobs):
+    """One data set of a batch and one candidate are the fit; `solve` ends at its objective."""
+    goal = om.Goal(prior=om.families.conjugate_prior(blobs, 2))
+    one = om.fit(blobs, 2, key=0, goal=goal)
+    batch = om.fit_batch([blobs, blobs[::-1]], 2, key=0, goal=goal)
+    choice = om.select(blobs, [2], key=0, goal=goal)
+    end = om.solve(om.Problem(blobs, prior=goal.prior), one.mixture, tolerance=1e-13)
+    for other in (batch[0], batch[1], choice.best, end):
+        np.testing.assert_allclose(other.objective, one.objective, atol=1e-6)
+
+
+@pytest.mark.parametrize("shrinkage", [0.01, 0])
+@pytest.mark.parametrize("structure", ["full", "tied", "diagonal", "EEI", "spherical", "EII"])
+def test_the_conjugate_prior_is_the_law_of_fraley_and_raftery(structure, shrinkage):
+    """Its penalty is their log-density but for a constant, scipy's laws being written out."""
+    x, _, matrices, mean = drawn()
+    n, k, d, dof = 40, 2, 3, 6.0
+    prior = om.families.conjugate_prior(x, k, structure, shrinkage, dof)
+    spread, centre = np.cov(np.asarray(x).T) / k ** (2 / d), np.mean(x, axis=0)
+
+    def of_covariance(sigma):
+        if structure in ("full", "tied"):
+            return stats.invwishart.logpdf(sigma, df=dof, scale=spread)
+        # of one variance for all columns there is one law
+        variance = np.diagonal(sigma)[: 1 if structure in ("spherical", "EII") else d]
+        scale = np.trace(spread) / d / 2
+        return stats.invgamma.logpdf(variance, a=dof / 2, scale=scale).sum()
+
+    def log_prior(components):
+        sigmas = np.asarray(components.matrices())
+        total = sum(map(of_covariance, sigmas[: 1 if structure in SHARED else None]))
+        if shrinkage:
+            for m, sigma in zip(components.mean, sigmas, strict=True):
+                total += stats.multivariate_normal.logpdf(m, centre, sigma / shrinkage)
+        return total
+
+    kind = om.families.STRUCTURES[structure]
+    gaps = []
+    for size in (1.0, 3.0):
+        own = matrices.at[0].multiply(size).at[1, 2, 2].add(size)
+        components = om.families.Gaussian(size**2 * mean, kind.from_matrices(own))
+        gaps.append(log_prior(components) + n * float(components.penalty(prior)))
+    np.testing.assert_allclose(gaps[0], gaps[1], rtol=1e-12)
+
+
+def test_one_component_under_the_conjugate_prior(blobs):
+    """Fraley and Raftery (2007), their table of modes, n = 60 and d = 2."""
+    average, n, kappa, dof = blobs.mean(axis=0), 60, 0.5, 5.0
+    whole = n * np.cov(blobs.T, bias=True)
+    for structure, mode in {
+        "full": (whole + np.cov(blobs.T)) / (dof + n + 2 + 2),
+        "tied": (whole + np.cov(blobs.T)) / (dof + n + 2 + 1 + 1),
+        "diagonal": (np.diag(np.diag(whole)) + np.eye(2) * np.trace(np.cov(blobs.T)) / 2)
+        / (dof + n + 3),
+        "spherical": np.eye(2)
+        * (np.trace(whole) + np.trace(np.cov(blobs.T)) / 2)
+        / (dof + (n + 1) * 2 + 2),
+    }.items():
+        prior = om.families.conjugate_prior(blobs, 1, structure, kappa, dof)
+        kind = om.families.STRUCTURES[structure]
+        old = om.families.Gaussian(jnp.zeros((1, 2)), kind.from_matrices(jnp.eye(2)[None]))
+        statistics = old.statistics(jnp.asarray(blobs), jnp.full((n, 1), 1 / n))
+        new = old.maximize(statistics, jnp.ones(1), prior)
+        # the prior's centre is the mean of the rows, which so stays
+        np.testing.assert_allclose(new.mean[0], average, rtol=1e-12)
+        np.testing.assert_allclose(new.matrices()[0], mode, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"dof": 1.0}, "dof finite and > 1, not 2, 0.01 and 1.0"),
+        ({"covariance": "VVI", "dof": 0.0}, "dof finite and > 0"),
+        ({"shrinkage": -0.1}, "shrinkage >= 0"),
+        ({"n_components": 0}, "n_components must be >= 1"),
+        ({"shrinkage": 1000}, "shrinkage 1000 outweighs"),
+        ({"x": [[1.0, 2.0]]}, r"two rows or more, not of shape \(1, 2\)"),
+        ({"covariance": "XYZ"}, "covariance must be one of"),
+    ],
+)
+def test_a_conjugate_prior_that_is_no_law_is_refused(blobs, values, words):
+    with pytest.raises(ValueError, match=words):
+        om.families.conjugate_prior(**{"x": blobs, "n_components": 2} | values)
+
+
 @pytest.mark.parametrize("structure", ONE_FAST)
 @pytest.mark.parametrize(
     "prior",

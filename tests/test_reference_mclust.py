@@ -129,3 +129,20 @@ def test_weighted_rows_of_mclust():
     assert_parameters(solution.mixture, entry["pro"], entry["mean"], entry["sigma"])
     total = float(jnp.sum(weights / 2 * solution.mixture.log_prob(rows())))
     np.testing.assert_allclose(total, entry["loglik"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["VVV", *(pytest.param(name, marks=pytest.mark.slow) for name in ("EEE", "VVI", "VII"))],
+)
+def test_the_default_prior_of_mclust(model):
+    """`mclustBIC(prior = priorControl())`: parameters, and the log-likelihood beside the prior."""
+    entry = ENTRIES[f"map_faithful_{model}_2"]
+    prior = om.families.conjugate_prior(rows(), 2, model)
+    np.testing.assert_allclose(prior.mean.centre, entry["prior"]["mean"], rtol=1e-10)
+    goal, fine = om.Goal(prior=prior), om.Limits(gap=1e-7)
+    solution = om.fit(rows(), 2, covariance=model, goal=goal, key=0, limits=fine)
+    assert status(solution) == "CONVERGED"
+    found = float(solution.log_likelihood(N))
+    np.testing.assert_allclose(found, entry["loglik_without_prior_term"], atol=1e-7)
+    assert_parameters(solution.mixture, entry["pro"], entry["mean"], entry["sigma"], 1e-7)

@@ -194,7 +194,7 @@ def test_a_data_frame_is_a_dict(rows):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"size": np.r_[np.nan, np.zeros(N - 1)]}, "column 'size'.*row 0"),
+        ({"size": np.r_[np.inf, np.zeros(N - 1)]}, "column 'size'.*row 0"),
         ({"size": np.zeros(3)}, "one positive length"),
         ({"visits": np.full(N, -1)}, "part 'visits'.*row 0, column 0"),
         ({"colour": np.full(N, 7)}, "part 'colour'.*3 levels"),

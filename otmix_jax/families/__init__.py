@@ -9,6 +9,7 @@ from .binomial import Geometric as Geometric
 from .bounded import Beta as Beta
 from .bounded import Dirichlet as Dirichlet
 from .categorical import Categorical as Categorical
+from .conjugate import conjugate_prior as conjugate_prior
 from .coordinates import FACTOR as FACTOR
 from .coordinates import NESTED as NESTED
 from .coordinates import POSITIVE as POSITIVE

@@ -176,7 +176,7 @@ class Elliptical(EllipticalAnswers):
         mass = self._layout.share(mass)
         if ridge is not None:
             mass = mass + ridge.strength
-            scatter = scatter + ridge.strength * self._layout.of_diagonal(ridge.variance)
+            scatter = scatter + ridge.strength * self._layout.of_spread(ridge.variance)
         if floor is not None:
             floor = jnp.broadcast_to(floor, self.mean.shape[-1:])
         covariance = self.covariance.maximize(scatter, mass, floor)
@@ -188,7 +188,7 @@ class Elliptical(EllipticalAnswers):
         if prior is not None and prior.covariance is not None:
             ridge, logs = prior.covariance, self._layout.half_log_det(*self._factor)
             # once for each factor: components of a tied one share a single ridge
-            constant = logs.size * (self.n_features + jnp.sum(jnp.log(ridge.variance)))
+            constant = logs.size * (self.n_features + ridge.log_det)
             trace = self._layout.trace(self._inverse(), ridge.variance)
             total += ridge.strength * (0.5 * (trace - constant) + jnp.sum(logs))
         if prior is not None and prior.mean is not None:
@@ -318,7 +318,7 @@ class Elliptical(EllipticalAnswers):
         pooled = pooled_scatter(layout.scatter, x, plan, mean)
         pooled = layout.central(pooled, jnp.zeros((1, d), x.dtype), jnp.zeros(1, x.dtype))
         variance = positive_variance(square)
-        pooled += 64 * jnp.finfo(x.dtype).eps * d * layout.of_diagonal(variance)
+        pooled += 64 * jnp.finfo(x.dtype).eps * d * layout.of_spread(variance)
         return mean, kind.from_scatter(pooled, d).take(np.zeros(len(mean), int))
 
     @classmethod

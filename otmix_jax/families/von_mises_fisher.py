@@ -246,7 +246,7 @@ class VonMisesFisher(Family):
     def examples(cls) -> dict[str, "VonMisesFisher"]:
         """Three components in R^3."""
         direction = jnp.array([[1.0, 0.0, 0.0], [0.0, 0.6, 0.8], [-0.48, 0.6, -0.64]])
-        return {"three": cls(direction, jnp.array([2.0, 9.0, 40.0]))}
+        return {"three": cls(direction, jnp.array([2.0, 6.0, 15.0]))}
 
 
 @pytree

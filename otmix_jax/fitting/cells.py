@@ -1,6 +1,7 @@
 """Which cells of the rows a fit takes: finite ones, and NaN where a family can do without them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -61,15 +62,19 @@ def _check(
         name = jax.tree_util.keystr(path, simple=True)
         what = f"column {name!r}" if path else "x"
         if not all(described.may_miss(path) for described in families):
-            remedy = "drop or impute those rows"
-            if all(described.or_incomplete().may_miss(path) for described in families):
-                remedy += ', or leave cells that are NaN out of the likelihood by missing="ignore"'
-            _refuse(leaf, "NaN or infinite", remedy, what, names)
+            _refuse(leaf, "NaN or infinite", partial(_remedy, path, families), what, names)
         else:
-            _refuse(leaf, "infinite", "where that means missing, use NaN", what, names)
+            _refuse(leaf, "infinite", lambda: "where that means missing, use NaN", what, names)
             _check_seen(leaf, present, what, names)
     for described in families:
         described.check(rows)
+
+
+def _remedy(path: tuple, families: Sequence[Description]) -> str:
+    remedy = "drop or impute those rows"
+    if all(described.or_incomplete().may_miss(path) for described in families):
+        remedy += ', or leave cells that are NaN out of the likelihood by missing="ignore"'
+    return remedy
 
 
 def _with_stand_ins(rows: PyTree, present: np.ndarray) -> PyTree:
@@ -82,7 +87,7 @@ def _with_stand_ins(rows: PyTree, present: np.ndarray) -> PyTree:
     return jax.tree.map(stand_in, rows)
 
 
-def _refuse(values: Any, kind: str, remedy: str, what: str, names: list[str]) -> None:
+def _refuse(values: Any, kind: str, remedy: Callable[[], str], what: str, names: list[str]) -> None:
     """Refuses cells; one look without a second array, on the device where it lies."""
     infinite = kind == "infinite"
     if isinstance(values, Array):
@@ -99,7 +104,7 @@ def _refuse(values: Any, kind: str, remedy: str, what: str, names: list[str]) ->
     row, *column = np.argwhere(bad)[0]
     where = f", column {_named(column[0], names)}" if column else ""
     raise ValueError(
-        f"{what} holds {bad.sum()} {kind} cells, the first at row {row}{where}; {remedy}"
+        f"{what} holds {bad.sum()} {kind} cells, the first at row {row}{where}; {remedy()}"
     )
 
 

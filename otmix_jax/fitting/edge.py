@@ -144,8 +144,9 @@ def check_data(
 
 def settled(described: Description, rows: PyTree, weights: np.ndarray | None) -> Description:
     """The description with what it leaves to the rows that have weight."""
-    partly = weights is not None and not weights.all()
-    return described.of_rows(index(rows, weights > 0) if partly else rows)
+    if weights is not None and not weights.all():
+        rows = index(rows, weights > 0)
+    return described.of_rows(rows)
 
 
 def _check_shape(rows: PyTree, described: Description) -> int:

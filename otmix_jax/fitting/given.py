@@ -22,21 +22,57 @@ def check_strengths(prior: Prior | None) -> Prior | None:
     """The prior with its lists as arrays.
 
     Raises:
-        ValueError: for a number that is not finite, or negative but in a centre.
+        ValueError: for a number that is not finite, or negative but in a centre, and a matrix that
+            is not positive definite.
     """
 
     def checked(path: Any, leaf: Any) -> Any:
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         found = numbers(leaf, f"prior.{name}")
-        values, centre = np.asarray(found), name.endswith("centre")
-        if not (np.isfinite(values) & (centre | (values >= 0))).all():
-            kind = "" if centre else " and >= 0"
+        values, spread = np.asarray(found), name.endswith("covariance.variance")
+        signed = name.endswith("centre") or (spread and values.ndim == 2)
+        if not (np.isfinite(values) & (signed | (values >= 0))).all():
+            kind = "" if signed else " and >= 0"
             raise ValueError(f"prior.{name} must be finite{kind}, not {leaf!r}")
+        if spread:
+            _check_spread(values, f"prior.{name}")
         return found if isinstance(leaf, list | tuple) else leaf
 
     return jax.tree_util.tree_map_with_path(
         checked, prior, is_leaf=lambda node: isinstance(node, list | tuple)
     )
+
+
+def _check_spread(spread: np.ndarray, name: str) -> None:
+    """Refuses what is neither variances nor a covariance, by its first entry that is wrong."""
+    if spread.ndim == 1:
+        none = np.flatnonzero(spread == 0)
+        if len(none):
+            raise ValueError(f"{name} must be > 0, which column {none[0]} is not: {spread}")
+        return
+    if spread.ndim != 2 or len(spread) != len(spread.T):
+        raise ValueError(f"{name} must be of shape (d,) or (d, d), not {spread.shape}")
+    scale = np.sqrt(np.abs(np.diagonal(spread)))
+    unit = np.outer(scale, scale)
+    unequal = np.argwhere(np.abs(spread - spread.T) > 1e-5 * unit)
+    if len(unequal):
+        i, j = unequal[0]
+        raise ValueError(
+            f"{name} must be symmetric, but [{i}, {j}] is {spread[i, j]} and [{j}, {i}] "
+            f"{spread[j, i]}: take half the sum of it and its transpose"
+        )
+    correlation = spread / np.where(unit > 0, unit, 1)
+    least = len(spread) * np.finfo(correlation.dtype).eps
+
+    def singular(d: int) -> bool:
+        return bool(np.linalg.eigvalsh(correlation[:d, :d])[0] <= least)
+
+    if singular(len(spread)):
+        first = next(i for i in range(len(spread)) if singular(i + 1))
+        raise ValueError(
+            f"{name} must be positive definite, but column {first} has no variance left beside "
+            "those before it: add to the diagonal, or leave out columns that follow from others"
+        )
 
 
 def check_kind(initial: Any) -> None:

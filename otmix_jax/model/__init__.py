@@ -7,9 +7,9 @@ from .explanations import Explanation as Explanation
 from .explanations import explain as explain
 from .likelihood import negative_log_likelihood as negative_log_likelihood
 from .mixtures import Mixture as Mixture
-from .mixtures import RunCertificate as RunCertificate
-from .mixtures import Solution as Solution
 from .modes import Modes as Modes
 from .problems import Evaluation as Evaluation
 from .problems import Objective as Objective
 from .problems import Problem as Problem
+from .solutions import RunCertificate as RunCertificate
+from .solutions import Solution as Solution

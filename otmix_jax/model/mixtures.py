@@ -1,4 +1,4 @@
-"""The fitted object, proportions and components, and what a run says of it."""
+"""The fitted object: proportions and components."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -14,8 +14,7 @@ from ..core.buckets import bucket, cut, filled, on_host
 from ..core.compiling import is_traced
 from ..core.numerics import log_proportions, logsumexp, normalize, normalize_log, proportions
 from ..core.reading import read_rows
-from ..core.status import Status
-from ..core.tree import cast, is_float, is_plain, pytree, replace, static
+from ..core.tree import cast, is_float, is_plain, pytree, replace
 from ..core.typing import AnyArray
 from ..engine import Columns, Kernel, Rows, choose
 from ..engine.engine import SMALLEST
@@ -97,18 +96,22 @@ class Mixture:
         """The most probable component of each row [n]."""
         return _by_row(self, x, _label)
 
-    def sample(self, key: PRNGKeyArray, n: int, given: PyTree = None) -> PyTree:
+    def sample(
+        self, key: PRNGKeyArray, n: int, given: PyTree = None, *, labels: bool = False
+    ) -> PyTree:
         """`n` independent rows, shaped as the family's; `n` is static under jit.
 
         Args:
             key: a typed PRNG key.
             n: how many.
             given: [n] rows of what a conditional family conditions on.
+            labels: whether to return (rows, [n] the component of each).
         """
         label_key, row_key = jax.random.split(key)
         log_weights = self.components.log_proportions(self.log_weights, given)
-        labels = jax.random.categorical(label_key, log_weights, shape=(n,))
-        return self.components.sample(row_key, labels, given)
+        which = jax.random.categorical(label_key, log_weights, shape=(n,))
+        rows = self.components.sample(row_key, which, given)
+        return (rows, which) if labels else rows
 
     def impute(self, x: PyTree, key: PRNGKeyArray | None = None) -> PyTree:
         """Rows with what their other cells say of the missing ones (NaN): conditional means.
@@ -306,96 +309,3 @@ def _tile_by_tile(mixture: Mixture, x: PyTree, tile: Callable[..., Array]) -> Ar
     engine = choose(mixture.components, n, dtype)
     kernel = engine.kernel.of(Columns(mixture.log_weights), mixture.components)
     return engine.execution.map(Partial(tile, kernel), Rows(x, jnp.ones(n, dtype)))
-
-
-@pytree
-class RunCertificate:
-    """What a run says of its own end, at no further pass over the rows (semi-relaxed problems).
-
-    Attributes:
-        weights_gap: log max_j pi+_j / pi_j, pi+ the softmax plan's sizes: at fixed components,
-            other proportions win at most this much of the likelihood, in nats.
-        divergence: KL(pi | pi+): at most the excess G - F of the balanced value over the
-            semi-relaxed one, in nats; zero exactly where the two are equal.
-        rate: the factor by which a step shrinks the error, from the last two decreases; near 1 is
-            slow. NaN where there is no such factor.
-        aitken_gap: what further steps would still win, extrapolated from the last decrease at
-            that rate, in nats. An estimate, for solvers that converge linearly, as EM does.
-        spurious: [k] which components win likelihood by being singular, or nearly so, on a few
-            rows or equal values; only looked at where a prior has a floor, as by default in `fit`.
-    """
-
-    weights_gap: Array
-    divergence: Array
-    rate: Array
-    aitken_gap: Array
-    spurious: Array
-
-
-@pytree
-class Solution:
-    """A mixture and how it was reached; a PyTree of arrays, batched under `vmap`.
-
-    Attributes:
-        mixture: the answer: the last finite parameters.
-        value: transport value of `mixture` itself, in nats per row: by default (epsilon 1, free
-            sizes) the mean negative log-likelihood.
-        negative_log_likelihood: that of `mixture` at epsilon 1 with free sizes, whatever was
-            minimised, so that fits compare.
-        objective: `value` plus the prior's penalty: what was minimised.
-        certificate: how far the answer may be from the optimum.
-        status: integer; `Status(int(solution.status))` names it.
-        n_steps: steps taken.
-        history: [history_size] value of the start (entry 0) and after each step; NaN beyond
-            `n_steps`. Steps beyond its size are taken and not recorded. Under EM it never rises;
-            with a prior it is the objective that never rises.
-        learns_weights: whether the proportions were learned; held or prescribed ones are no
-            parameters.
-    """
-
-    mixture: Mixture
-    value: Array
-    negative_log_likelihood: Array
-    objective: Array
-    certificate: RunCertificate
-    status: Array
-    n_steps: Array
-    history: Array
-    learns_weights: bool = static(default=True)
-
-    @property
-    def n_parameters(self) -> int:
-        """Free parameters: what was learned of the components, and K - 1 proportions if any."""
-        learned = self.learns_weights or self.mixture.components.gated
-        return self.mixture.n_parameters - (0 if learned else self.mixture.n_components - 1)
-
-    def log_likelihood(self, total_weight: float) -> Float[Array, ""]:
-        """Total log-likelihood of `total_weight` rows (n without sample weights)."""
-        return -total_weight * self.negative_log_likelihood
-
-    def bic(self, total_weight: float) -> Float[Array, ""]:
-        """BIC in scikit-learn's sign (lower is better): -2 log-likelihood + parameters log n."""
-        return -2 * self.log_likelihood(total_weight) + self.n_parameters * jnp.log(total_weight)
-
-    def out_of(self, frame: Frame, prior: Any = None) -> "Solution":
-        """The solution of the same problem for rows of which these are `frame.into(x)`.
-
-        Args:
-            frame: where the rows were fitted.
-            prior: the problem's, whose pseudo-rows gain as each row does.
-        """
-        stretch = jnp.asarray(frame.log_volume, self.value.dtype)
-        extra = 0.0 if prior is None else prior.constant(frame, self.mixture.n_components)
-        components = self.mixture.components.out_of(frame)
-        # in the frame all digits are there: far from 0, rounding may take them from the means
-        lost = components.imprecise() & (self.mixture.log_weights > -jnp.inf)
-        lost = jnp.any(lost & ~self.certificate.spurious) | ~jnp.isfinite(stretch)
-        return replace(
-            self,
-            mixture=replace(self.mixture, components=components),
-            status=jnp.maximum(self.status, jnp.where(lost, int(Status.IMPRECISE), 0)),
-            value=self.value + stretch,
-            negative_log_likelihood=self.negative_log_likelihood + stretch,
-            objective=self.objective + stretch + extra,
-            history=self.history + stretch,
-        )

@@ -151,7 +151,7 @@ class Limits:
     tolerance: Array | float | None = None
     max_steps: Array | int = 2000
     history_size: int = static(default=2001)
-    gap: Array | float = 1e-3
+    gap: Array | float = 1e-6
 
 
 @pytree

@@ -42,7 +42,7 @@ class Diagonal(Covariance):
         # 1 without mass: not used, but the square root of 0 has an infinite derivative
         variance = jnp.where(mass > 0, safe_divide(scatter, mass), 1)
         if floor is not None:
-            variance = jnp.maximum(variance, self.geometry.of_diagonal(floor))
+            variance = jnp.maximum(variance, self.geometry.of_spread(floor))
         return replace(self, factor=jnp.where(mass > 0, standard_deviation(variance), self.factor))
 
     def scale(self, scale: Array) -> "Diagonal":

@@ -119,14 +119,14 @@ def central(
     return scatter - mass[:, None] * shift**2
 
 
-def of_diagonal(variance: Float[Array, " d"]) -> Float[Array, " d"]:
-    """As it is."""
-    return variance
+def of_spread(spread: Float[Array, "*m d"]) -> Float[Array, " d"]:
+    """The variances."""
+    return diagonal(spread) if spread.ndim == 2 else spread
 
 
-def trace(inverse: Float[Array, "k d"], variance: Float[Array, " d"]) -> Float[Array, ""]:
+def trace(inverse: Float[Array, "*k e"], spread: Float[Array, "*m d"]) -> Float[Array, ""]:
     """See `free.trace`."""
-    return jnp.sum(variance * inverse**2)
+    return jnp.sum(of_spread(spread) * inverse**2)
 
 
 def amplification(

@@ -148,14 +148,16 @@ def share(mass: Float[Array, " k"]) -> Float[Array, " k"]:
     return mass
 
 
-def of_diagonal(variance: Float[Array, " d"]) -> Float[Array, "d d"]:
-    """A diagonal matrix in this layout."""
-    return jnp.diag(variance)
+def of_spread(spread: Float[Array, "*m d"]) -> Float[Array, "d d"]:
+    """A matrix [d, d], or the diagonal one of variances [d], in this layout."""
+    return spread if spread.ndim == 2 else jnp.diag(spread)
 
 
-def trace(inverse: Float[Array, "*k d d"], variance: Float[Array, " d"]) -> Float[Array, ""]:
-    """sum_j tr(diag(variance) Sigma_j^-1)."""
-    return jnp.sum(inverse**2 * variance)
+def trace(inverse: Float[Array, "*k d d"], spread: Float[Array, "*m d"]) -> Float[Array, ""]:
+    """sum_j tr(D Sigma_j^-1), D being what `of_spread` takes."""
+    if spread.ndim == 1:
+        return jnp.sum(inverse**2 * spread)
+    return jnp.sum(multiply(inverse, spread) * inverse)
 
 
 def amplification(

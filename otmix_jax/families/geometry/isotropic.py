@@ -103,14 +103,14 @@ def central(
     return (scatter - mass * jnp.sum(shift**2, axis=-1)) / shift.shape[-1]
 
 
-def of_diagonal(variance: Float[Array, " d"]) -> Float[Array, ""]:
-    """The mean."""
-    return jnp.mean(variance)
+def of_spread(spread: Float[Array, "*m d"]) -> Float[Array, ""]:
+    """The mean of the variances."""
+    return jnp.mean(axes.of_spread(spread))
 
 
-def trace(inverse: Float[Array, " k"], variance: Float[Array, " d"]) -> Float[Array, ""]:
+def trace(inverse: Float[Array, " k"], spread: Float[Array, "*m d"]) -> Float[Array, ""]:
     """See `free.trace`."""
-    return jnp.sum(inverse**2) * jnp.sum(variance)
+    return jnp.sum(inverse**2) * jnp.sum(axes.of_spread(spread))
 
 
 def amplification(

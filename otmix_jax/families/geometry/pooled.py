@@ -9,7 +9,7 @@ from ...core.triangular import inverse_triangle, log_diagonal_sum, multiply
 from . import free
 
 inverse = inverse_triangle
-of_diagonal = free.of_diagonal
+of_spread = free.of_spread
 trace = free.trace
 SPANNED = 0
 

@@ -11,7 +11,8 @@ from ...core.numerics import einsum, matmul
 from . import axes, pooled
 
 inverse = axes.inverse
-of_diagonal = axes.of_diagonal
+of_spread = axes.of_spread
+trace = axes.trace
 share = pooled.share
 features = pooled.features
 SPANNED = 0
@@ -116,11 +117,6 @@ def central(
 ) -> Float[Array, " d"]:
     """See `free.central`."""
     return scatter - matmul(mass, shift**2)
-
-
-def trace(inverse: Float[Array, " e"], variance: Float[Array, " d"]) -> Float[Array, ""]:
-    """See `free.trace`."""
-    return jnp.sum(inverse**2 * variance)
 
 
 def amplification(
