@@ -70,6 +70,14 @@ def test_samples_follow_the_mixture(mixture):
     assert kstest(x[:, 0], cdf).pvalue > 1e-3
 
 
+def test_a_sample_says_its_labels(mixture):
+    key = jax.random.key(5)
+    rows, labels = mixture.sample(key, 50, labels=True)
+    np.testing.assert_array_equal(rows, mixture.sample(key, 50))
+    near = jnp.argmin(jnp.sum((rows[:, None] - mixture.components.mean) ** 2, axis=-1), axis=1)
+    assert (near == labels).mean() > 0.6
+
+
 def test_sample_of_nothing(mixture):
     assert mixture.sample(jax.random.key(0), 0).shape == (0, 2)
 

@@ -151,7 +151,7 @@ def _no_numbers(values: Any, found: np.ndarray | Array, what: str) -> str:
         "c": "take real and imaginary parts as columns of their own",
         "M": "subtract an origin and divide by a unit of time",
         "m": "divide by a unit of time",
-    }.get(found.dtype.kind, "cast strings of digits; code categories as 0, 1, 2, ...")
+    }.get(found.dtype.kind, "cast strings of digits; code categories by rows.codes")
     return f"{what} must hold numbers, all of them real numbers, not {shape}: {advice}"
 
 
@@ -182,7 +182,7 @@ def _seen(values: Any, what: str, sample_weight: Any, missing: bool) -> np.ndarr
     dtype = getattr(values, "dtype", None)
     if str(dtype).lower().startswith(("categor", "enum")):
         raise ValueError(
-            f"{what} must hold numbers, not categories ({dtype}): code them as 0, 1, 2, ..."
+            f"{what} must hold numbers, not categories ({dtype}): code them by rows.codes"
         )
     look = getattr(values, "isna", None) or getattr(values, "is_null", None)
     if isinstance(values, np.ma.MaskedArray):
