@@ -263,7 +263,7 @@ case("16-far-row-float32", FAR, "fit", Ends("COLLAPSED", "^COLLAPSED"))
 
 for name, x, words in (
     ("18-complex", X + 1j, "real and imaginary parts"),
-    ("18-strings", np.array([["a", "b"]] * 60), "code categories as 0, 1, 2"),
+    ("18-strings", np.array([["a", "b"]] * 60), "code categories by rows.codes"),
     ("18-objects", np.array([["a", 1.0]] * 60, object), "such as 'a' among them"),
     ("19-numeric-strings", X.astype(str), "cast strings of digits"),
     ("19-dates", np.zeros((60, 2), "datetime64[s]"), "subtract an origin"),

@@ -298,8 +298,8 @@ def test_priors_stand_in_the_units_of_the_rows():
     mine = np.argsort(ridged.mixture.components.mean[:, 0])
     np.testing.assert_allclose(ours[mine], theirs[order] / 1e6, rtol=1e-3)
     prior = om.priors.Prior(
-        mean=NormalMean(jnp.array([1.0, 2.0]), 0.5),
-        covariance=om.priors.Ridge(0.2, jnp.array([1.0, 4.0])),
+        mean=NormalMean(jnp.array([1.0, 2.0]), 0.02),
+        covariance=om.priors.Ridge(0.05, jnp.array([1.0, 4.0])),
     )
     fitted = om.fit(x, 2, goal=om.Goal(prior=prior), **told)
     penalty = fitted.mixture.components.penalty(prior)

@@ -163,6 +163,7 @@ def test_a_matrix_as_spread_in_float32():
         ([1.0, 0.0], "covariance.variance must be > 0, which column 1 is not"),
         ([[2.0, 1.0], [0.5, 1.0]], r"must be symmetric, but \[0, 1\] is 1.0 and \[1, 0\] 0.5"),
         ([[1, 2], [2, 4]], "must be positive definite, but column 1 has no variance left"),
+        (np.cov([[1, 5, 2, 3], [7, 1, 1, 4], [8, 6, 3, 7]]), "but column 2 has no variance left"),
         ([[-1.0, 0.0], [0.0, 1.0]], "must be positive definite, but column 0"),
         ([[1.0, 0.0]], r"must be of shape \(d,\) or \(d, d\), not \(1, 2\)"),
         ([[1.0, np.nan], [np.nan, 1.0]], "must be finite, not"),
@@ -254,6 +255,7 @@ def test_one_component_under_the_conjugate_prior(blobs):
         ({"n_components": 0}, "n_components must be >= 1"),
         ({"shrinkage": 1000}, "shrinkage 1000 outweighs"),
         ({"x": [[1.0, 2.0]]}, r"two rows or more, not of shape \(1, 2\)"),
+        ({"x": [[1.0, 2.0], [np.inf, 0.0]]}, r"x\[1, 0\] is inf"),
         ({"covariance": "XYZ"}, "covariance must be one of"),
     ],
 )

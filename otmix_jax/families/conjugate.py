@@ -39,7 +39,7 @@ def conjugate_prior(
         For `Goal(prior=...)`.
 
     Raises:
-        ValueError: for numbers out of range, and fewer than two rows.
+        ValueError: for numbers out of range, cells that are not finite, and fewer than two rows.
 
     Example:
         >>> import otmix_jax as om
@@ -54,6 +54,10 @@ def conjugate_prior(
     rows = np.asarray(read_rows(x, table=True), np.float64)
     if rows.ndim != 2 or len(rows) < 2:
         raise ValueError(f"x must be a table (n, d) of two rows or more, not of shape {rows.shape}")
+    unknown = np.argwhere(~np.isfinite(rows))
+    if len(unknown):
+        i, j = unknown[0]
+        raise ValueError(f"x[{i}, {j}] is {rows[i, j]}: give the rows that are known in full alone")
     n, d = rows.shape
     kind = structure(covariance)
     strength = _strength(kind, d, n_components, shrinkage, d + 2 if dof is None else dof)

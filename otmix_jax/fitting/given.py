@@ -62,7 +62,8 @@ def _check_spread(spread: np.ndarray, name: str) -> None:
             f"{spread[j, i]}: take half the sum of it and its transpose"
         )
     correlation = spread / np.where(unit > 0, unit, 1)
-    least = len(spread) * np.finfo(correlation.dtype).eps
+    # that of rows which follow from others is singular but for rounding
+    least = 16 * len(spread) * np.finfo(correlation.dtype).eps
 
     def singular(d: int) -> bool:
         return bool(np.linalg.eigvalsh(correlation[:d, :d])[0] <= least)
