@@ -350,6 +350,7 @@ def compiled_gradient(rows, adjoint, history):
     return jax.jit(jax.grad(f)).lower(jnp.asarray(rows)).compile().memory_analysis()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_steps(rows):
     implicit = [
         compiled_gradient(rows, Implicit(), steps).temp_size_in_bytes for steps in (10, 10_000)

@@ -189,6 +189,7 @@ def test_a_conditional_is_a_ratio_of_densities(family):
     np.testing.assert_allclose(told, whole, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_gaussian_mixture_regression():
     """Mean and variance of a column given two, against integrals of the joint density."""
     joint = elliptical("full")

@@ -58,6 +58,7 @@ def test_the_spread_of_a_mean(kind):
     np.testing.assert_array_equal(found.means, again.means)
 
 
+@pytest.mark.slow
 def test_any_family_and_what_is_refused():
     counts = om.Mixture.from_weights(jnp.ones(2), Poisson(jnp.array([[2.0], [20.0]])))
     x = np.asarray(counts.sample(jax.random.key(0), 60))

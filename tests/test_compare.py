@@ -60,7 +60,7 @@ def mixture(seed, k, d=2, structure="full"):
     return om.Mixture.from_weights(rng.dirichlet(np.ones(k) * 3), Gaussian(mean, shape))
 
 
-@pytest.mark.parametrize("structure", ["full", "diagonal"])
+@pytest.mark.parametrize("structure", [pytest.param("full", marks=pytest.mark.slow), "diagonal"])
 def test_the_distance_is_that_of_pot(structure):
     a, b = mixture(0, 3, structure=structure), mixture(1, 4)
     (wa, ma, ca), (wb, mb, cb) = parameters(a), parameters(b)
@@ -80,6 +80,7 @@ def test_the_distance_is_that_of_pot(structure):
     np.testing.assert_allclose(narrow, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_distance_has_derivatives():
     a, b = mixture(0, 3), mixture(1, 2)
 

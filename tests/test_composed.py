@@ -319,6 +319,7 @@ def _negative(p, x, design):
     return -jnp.sum(jnp.log((1 - share) * first + share * second))
 
 
+@pytest.mark.slow
 def test_em_with_a_gate_never_rises(gated_rows):
     """From proportions that are no start: they are set equal, and held."""
     problem = om.Problem(jax.tree.map(lambda leaf: leaf[:200], gated_rows))

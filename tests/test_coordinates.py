@@ -84,7 +84,7 @@ def test_a_row_that_fills_the_cache_still_has_a_tile():
 def test_looking_at_rows_on_a_device_makes_no_second_array():
     """Twice as many rows hold no more memory, in the checks and in the frame."""
     from otmix_jax.families.coordinates import _location
-    from otmix_jax.fitting.edge import _all_finite
+    from otmix_jax.fitting.cells import _all_finite
 
     for look in (_location, _all_finite):
         held = [

@@ -308,6 +308,7 @@ def test_the_gap_is_a_certificate_away_from_the_optimum(faithful, fitted):
         assert float(moved.dual_value) < exact < float(moved.value)
 
 
+@pytest.mark.slow
 def test_extreme_entropies_are_finite(faithful, fitted):
     cost = fitted.components.cost(jnp.asarray(faithful))
     hard = cost.min(1).mean()
@@ -353,6 +354,7 @@ def test_an_absent_row_may_hold_anything(faithful, fitted):
         np.testing.assert_allclose(ours.column_marginal, kept.column_marginal, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_derivative_in_epsilon_with_an_infinite_cost():
     cost = jnp.array([[0.0, jnp.inf], [1.0, 0.5]])
 

@@ -49,7 +49,11 @@ def plain():
     return choose(GROUPS)
 
 
-@pytest.mark.parametrize("name", TABLES)
+SLOW = {"constant-with-rounding", "copy-of-another-unit", "sum-to-one-first"}
+NAMES = [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in TABLES]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_choice_is_the_one_without_the_column(plain, name):
     x, kept = TABLES[name]
     choice = choose(x)
@@ -175,6 +179,7 @@ def test_an_answer_goes_on(answer):
     np.testing.assert_allclose(end.value, solution.value, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_batch_leaves_out_what_all_its_data_sets_do():
     x = TABLES["constant"][0]
     sets = [x[100:200], x[:280], np.c_[x[50:250, :2], np.full(200, -3.0)]]
@@ -194,7 +199,7 @@ def test_a_batch_leaves_out_what_all_its_data_sets_do():
         assert_same_mixture(batch[number].mixture, alone.mixture, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("structure", ["tied", "diagonal"])
+@pytest.mark.parametrize("structure", ["tied", pytest.param("diagonal", marks=pytest.mark.slow)])
 def test_a_batch_starts_from_mixtures_of_all_columns(structure):
     """Each data set from its own: as `fit` does from the same one."""
     x = TABLES["constant"][0]

@@ -330,6 +330,7 @@ def test_absent_rows_may_lie_off_the_support():
     np.testing.assert_allclose(value, om.negative_log_likelihood(mixture, rows[2:]), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_derivatives_pass_an_absent_row_by(blobs, mixture, padded):
     (x, weight), rest = padded, np.delete(padded[1], [0, 32])
 

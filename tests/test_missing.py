@@ -278,6 +278,7 @@ def test_a_batch_is_fits_side_by_side():
     np.testing.assert_allclose(50 * batch.value[1], -total(batch[1], x[:50]), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_select_knows_the_structures_by_name():
     x, solution = groups()
     told = {"covariance": ["full", "spherical"], "missing": "ignore", "starts": FEW, "key": 0}

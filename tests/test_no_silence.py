@@ -163,6 +163,7 @@ def test_the_three_entry_points_understand_the_same_options():
         assert shared | {"engine"} <= set(inspect.signature(entry).parameters)
 
 
+@pytest.mark.slow
 def test_select_understands_goals_starts_and_engines(faithful):
     """Epsilon, coupling, held proportions, a prior, a given start, an engine: each changes it."""
     options = {"key": 0, "covariance": ("tied",), "limits": om.Limits(tolerance=1e-10)}

@@ -135,6 +135,7 @@ def test_fit_batch_is_fit(rows):
         assert batch.n_steps[b] == alone.n_steps
 
 
+@pytest.mark.slow
 def test_select_finds_two(rows):
     choice = om.select(rows, [1, 2, 3], family=FAMILY, key=0, starts=om.Starts(n_init=3))
     assert choice.best_candidate.n_components == 2
@@ -251,6 +252,7 @@ def test_rows_on_a_device_are_not_copied_to_the_host(faithful, monkeypatch):
         om.fit(x.at[5, 1].set(jnp.nan), 2, key=0)
 
 
+@pytest.mark.slow
 def test_a_gaussian_part_of_integers_is_real():
     """In its frame, integers would be rounded to a few values: in fit, fit_batch and select."""
     rng = np.random.default_rng(0)

@@ -49,6 +49,7 @@ def peer(one, x):
     return model
 
 
+@pytest.mark.slow
 def test_old_faithful_as_mclust_has_it(choice):
     """mclust prints BIC with the other sign: EEE, 3, -2314.2957."""
     best = choice.best_candidate

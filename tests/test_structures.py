@@ -215,6 +215,7 @@ def test_student_t_of_a_new_structure():
     assert isinstance(described.covariance, STRUCTURES["VEV"])
 
 
+@pytest.mark.slow
 def test_one_column_has_two_models_whatever_their_names(blobs):
     options = {"key": 0, "starts": om.Starts(n_init=1), "limits": om.Limits(max_steps=30)}
     names = ("full", "tied", "spherical", "EEI", "VEV")

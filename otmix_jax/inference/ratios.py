@@ -77,8 +77,8 @@ def bootstrap_lrt(
     Example:
         >>> import otmix_jax as om
         >>> x = om.datasets.old_faithful().x
-        >>> test = om.inference.bootstrap_lrt(x, 1, key=0, n_replications=9, covariance="tied")
-        >>> test.p_value
+        >>> short = om.Starts(n_init=2)
+        >>> om.inference.bootstrap_lrt(x, 1, key=0, n_replications=9, starts=short).p_value
         0.1
 
     Source: McLachlan (1987), J. R. Statist. Soc. C 36.

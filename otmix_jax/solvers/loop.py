@@ -144,8 +144,9 @@ class Limits:
         max_steps: steps at most; may be traced.
         history_size: static capacity of `Solution.history`.
         gap: without a tolerance, stop once all further steps together are estimated to win no
-            more than this of the total log-likelihood, in nats, whatever the number of rows; may
-            be traced. Solvers without such an estimate stop at a tolerance of 1e-8.
+            more than this of the total log-likelihood, in nats, whatever the number of rows, or
+            than rounding hides of its mean over them; may be traced. Solvers without such an
+            estimate stop at a tolerance of 1e-8.
     """
 
     tolerance: Array | float | None = None
@@ -188,10 +189,13 @@ def _stopping(limits: Limits, progress: Progress, n_rows: Array) -> tuple[Array,
     if tolerance is None:
         # known when compiling
         tolerance = 1e-8
+        # per row; float32 hides more of the objective than the gap asks for
+        hidden = rounding(progress.objective)
+        gap = jnp.maximum(limits.gap / n_rows, hidden)
         if progress.remaining is not None:
-            tolerance, near = floor, progress.remaining * n_rows <= limits.gap
+            tolerance, near = floor, progress.remaining <= gap
         # rounding may make a step a rise, which is no reason to go on
-        tolerance = jnp.maximum(tolerance, limits.gap / n_rows * (decrease < 0))
+        tolerance = jnp.maximum(tolerance, jnp.maximum(gap, 4 * hidden) * (decrease < 0))
     converged = near | ((jnp.abs(decrease) <= tolerance) & (tolerance >= floor))
     # not `decrease <= ...`, which NaN would pass by
     stop = near | ~(decrease > jnp.maximum(tolerance, floor))
