@@ -54,7 +54,8 @@ def test_the_prepared_cost_is_the_cost(family, rows):
     """It holds what depends on no row, and is no parameter object."""
     prepared = family.prepared_cost()
     assert not isinstance(prepared, om.families.Family)
-    chex.assert_trees_all_close(jax.jit(prepared)(rows), family.cost(rows), rtol=1e-14)
+    # terms of about 10 may cancel to nearly 0
+    chex.assert_trees_all_close(jax.jit(prepared)(rows), family.cost(rows), rtol=1e-14, atol=1e-13)
 
 
 def sweeps_agree(kernel, family, rows):
