@@ -7,10 +7,10 @@ from jaxtyping import Bool, Float
 
 from ..core.tree import pytree
 from ..model import Mixture, Objective, Problem
+from ..model.optimality import Optimality
 from .base import frozen_weights, with_frozen
 from .implicit import newton_error
 from .linear import Spectrum, materialize
-from .optimality import Optimality
 
 
 @pytree

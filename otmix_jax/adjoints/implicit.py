@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float
 
 from ..core.tree import pytree, static
 from ..model import Mixture, Objective, Solution
+from ..model.optimality import Optimality
 from ..solvers.loop import Limits, Solver, run
 from .base import Adjoint, frozen_weights, values_of, with_answer, with_frozen
 from .linear import Spectrum, conjugate_gradients, materialize
-from .optimality import Optimality
 
 
 @pytree

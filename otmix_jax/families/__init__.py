@@ -59,6 +59,7 @@ from .log_scale import LogNormal as LogNormal
 from .log_scale import Weibull as Weibull
 from .multinomial import Multinomial as Multinomial
 from .negative_binomial import NegativeBinomial as NegativeBinomial
+from .noisy import Noisy as Noisy
 from .one_of import OneOf as OneOf
 from .poisson import Poisson as Poisson
 from .positive import Exponential as Exponential
@@ -86,6 +87,7 @@ FAMILIES.update(gaussian=Gaussian, student_t=StudentT, poisson=Poisson, categori
 FAMILIES.update(factor_analyzers=FactorAnalyzers)
 FAMILIES.update(bernoulli=Bernoulli, binomial=Binomial, geometric=Geometric)
 FAMILIES.update(negative_binomial=NegativeBinomial, multinomial=Multinomial)
+FAMILIES.update(noisy=Noisy)
 FAMILIES.update(incomplete=Incomplete, uniform=Uniform, point=Point, zero_inflated=ZeroInflated)
 FAMILIES.update(
     linear_regression=LinearRegression,

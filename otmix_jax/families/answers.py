@@ -21,6 +21,9 @@ class Answers:
 
     separable: ClassVar[bool] = False
     """Whether the columns of a row are independent given the component."""
+    conditional: ClassVar[bool] = False
+    """Whether a row has a law only given what stands beside it, as its noise: bootstraps that draw
+    rows without it are refused."""
     n_features: Any
 
     def moments(self) -> tuple[PyTree, PyTree]:

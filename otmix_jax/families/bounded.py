@@ -107,6 +107,12 @@ class Beta(Bounded):
         means = self.alpha / n, self.beta / n
         return tuple(s - size * jnp.log(m) for s, m in zip(sums, means, strict=True))
 
+    def carried(self, onto: Any, size: Array, *sums: Array) -> tuple[Array, ...]:
+        """See `Shaped.carried`."""
+        ratio = (onto.alpha + onto.beta) / (self.alpha + self.beta)
+        alpha, beta = ratio * self.alpha / onto.alpha, ratio * self.beta / onto.beta
+        return sums[0] + size * jnp.log(alpha), sums[1] + size * jnp.log(beta)
+
     def around(self, *means: Array) -> dict[str, Array]:
         """The shapes of these expected logarithms."""
         origin = jnp.stack([self.alpha, self.beta], axis=-1)
@@ -207,6 +213,11 @@ class Dirichlet(Bounded):
     def shifted(self, size: Array | float, *sums: Array) -> tuple[Array, ...]:
         """See `Shaped.shifted`."""
         return (sums[0] - size * jnp.log(self.concentration / self._total),)
+
+    def carried(self, onto: Any, size: Array, *sums: Array) -> tuple[Array, ...]:
+        """See `Shaped.carried`."""
+        mean, other = (law.concentration / law._total for law in (self, onto))
+        return (sums[0] + size * jnp.log(mean / other),)
 
     def around(self, *means: Array) -> dict[str, Array]:
         """The shapes of these expected logarithms."""

@@ -170,6 +170,20 @@ class Categorical(Family):
         share = jnp.where(self._there, floored(safe_divide(statistics, total)), 0)
         return replace(self, probability=jnp.where(total > 0, share, self.probability))
 
+    def recentred(self, statistics: Any, mass: Float[Array, " k"], onto: Any) -> Any:
+        """See `Pivots.recentred`: counts have no pivot."""
+        del mass, onto
+        return statistics
+
+    def expected_cost(self, statistics: Array, mass: Float[Array, " k"], at: Any) -> Array:
+        """See `Pivots.expected_cost`; the whole."""
+        del mass
+        # a level that does not occur counts nothing
+        seen = statistics > 0
+        return -jnp.sum(
+            jnp.where(seen, statistics * jnp.log(jnp.where(seen, at.probability, 1)), 0)
+        )
+
     def linear_form(self) -> "CategoricalForm":
         """T(x) = (1, one indicator for each item and level)."""
         logs = self._logs()

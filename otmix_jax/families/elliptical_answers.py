@@ -61,6 +61,28 @@ class EllipticalAnswers(Family):
         """P(Z <= z) of the standard law of one column."""
         raise NotImplementedError
 
+    def expected_cost(
+        self, statistics: Any, mass: Float[Array, " k"], at: Any
+    ) -> Float[Array, ""] | None:
+        """See `Pivots.expected_cost`; of the Gaussian law the whole, of others what touches it."""
+        layout, shift = self.covariance.geometry, at.mean - self.mean
+        inverse = layout.inverse(at.covariance.factor)
+        half = layout.half_log_det(at.covariance.factor, self.mean.shape[-1])
+        # an absent component may hold anything
+        logs = jnp.sum(jnp.where(mass > 0, mass * half, 0))
+        square = 0.5 * layout.trace_with(inverse, statistics.second)
+        cross = statistics.first - 0.5 * statistics.mass[:, None] * shift
+        pulled = jnp.sum(layout.precision(inverse, shift) * cross, axis=-1)
+        return logs + square - jnp.sum(jnp.where(mass > 0, pulled, 0))
+
+    def recentred(self, statistics: Any, mass: Float[Array, " k"], onto: Any) -> Any:
+        """See `Pivots.recentred`: means are the pivots. Latent scales, and what missing cells were
+        expected to be, stay as these parameters have them.
+        """
+        # an absent component may hold anything
+        shift = jnp.where(mass[:, None] > 0, onto.mean - self.mean, 0)
+        return statistics.about(shift, self.covariance.geometry)
+
     def moments(self) -> tuple[Array, Array]:
         """See `Answers.moments`."""
         return self.mean, self.matrices()

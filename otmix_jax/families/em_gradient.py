@@ -52,12 +52,11 @@ def _separate(instance: Any) -> bool:
 def _blocks(family: Any) -> tuple[Float[Array, "b p"], Any]:
     """Zeros of the coordinates, a row for each component if they are separate; and the way back."""
     tree = jax.tree.map(jnp.zeros_like, family.unconstrained(family))
-    leaves, structure = jax.tree.flatten(tree)
     # a shared parameter couples the components' Hessians: one block of all coordinates
     if not _separate(family):
         flat, unravel = ravel_pytree(tree)
         return flat[None], lambda z: unravel(z[0])
-    k = family.n_components
+    k, (leaves, structure) = family.n_components, jax.tree.flatten(tree)
     widths = np.cumsum([leaf.size // k for leaf in leaves])
 
     def back(z: Float[Array, "k p"]) -> PyTree:
@@ -65,7 +64,31 @@ def _blocks(family: Any) -> tuple[Float[Array, "b p"], Any]:
         shaped = [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
         return jax.tree.unflatten(structure, shaped)
 
-    return jnp.concatenate([leaf.reshape(k, -1) for leaf in leaves], axis=1), back
+    return _side_by_side(tree, k), back
+
+
+def _side_by_side(tree: PyTree, blocks: int) -> Float[Array, "b p"]:
+    """Coordinates as rows, in the order of `_blocks`."""
+    if blocks == 1:
+        return ravel_pytree(tree)[0][None]
+    return jnp.concatenate([leaf.reshape(blocks, -1) for leaf in jax.tree.leaves(tree)], axis=1)
+
+
+def recentred(family: Any, slopes: Slopes, onto: Any) -> Slopes:
+    """The derivatives at `onto`, to first order in the step there."""
+    step = _side_by_side(onto.unconstrained(family), slopes.gradient.shape[0])
+    # an absent component may hold anything
+    step = jnp.where(jnp.isfinite(step), step, 0)
+    diagonal = slopes.hessian.ndim == 2
+    bend = slopes.hessian * step if diagonal else einsum("bpq,bq->bp", slopes.hessian, step)
+    return Slopes(slopes.gradient + bend, slopes.hessian)
+
+
+def expected_cost(family: Any, slopes: Slopes, at: Any) -> Float[Array, ""]:
+    """To first order in the step to `at`."""
+    step = _side_by_side(at.unconstrained(family), slopes.gradient.shape[0])
+    # an absent component may hold anything
+    return jnp.sum(jnp.where(slopes.gradient == 0, 0, slopes.gradient * step))
 
 
 def statistics(family: Any, x: PyTree, plan: Float[Array, "n k"]) -> Slopes:
@@ -152,10 +175,7 @@ def _mask(family: Any, flags: dict[str, Any], zeros: Float[Array, "b p"]) -> Arr
         for name, part in family.unconstrained(family).items()
     }
     # flattened as `_blocks` does, or the places would not agree
-    if zeros.shape[0] == 1:
-        return ravel_pytree(marked)[0][None] > 0
-    leaves = [leaf.reshape(zeros.shape[0], -1) for leaf in jax.tree.leaves(marked)]
-    return jnp.concatenate(leaves, axis=1) > 0
+    return _side_by_side(marked, zeros.shape[0]) > 0
 
 
 def _solve(hessian: Float[Array, "b p p"], right: Float[Array, "b p"]) -> Float[Array, "b p"]:

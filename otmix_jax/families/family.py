@@ -19,6 +19,7 @@ from . import coordinates, em_gradient
 from .answers import Answers
 from .coordinates import Frame, Identity
 from .forms import LinearForm, LocationForm
+from .pivots import Pivots
 from .shares import Shares
 
 
@@ -31,7 +32,7 @@ def as_columns(x: PyTree, **options: Any) -> Float[Array, "n e"]:
     return jnp.concatenate([leaf.reshape(len(leaf), -1).astype(dtype) for leaf in leaves], axis=1)
 
 
-class Family(Answers, Shares, abc.ABC):
+class Family(Answers, Shares, Pivots, abc.ABC):
     """K components at once. The instance *is* the parameters; every array leaf is differentiable.
 
     A field declares its domain (`coordinates.parameter`); what is learned, how many degrees of
@@ -149,6 +150,11 @@ class Family(Answers, Shares, abc.ABC):
         """
         del prior
         return em_gradient.maximize(self, statistics, mass, held)
+
+    def numbers_per_row(self) -> int:
+        """About how many numbers cost and statistics hold per row, which decides the tiles."""
+        k, d = self.n_components, self.n_features or 1
+        return 2 * k * d + 3 * k  # differences and whitened ones, and three per component
 
     def prepared_cost(self) -> Callable[[PyTree], Float[Array, "n k"]]:
         """`cost` as a PyTree to call, with what depends on no row computed. No parameter object:

@@ -37,6 +37,16 @@ class Fixed(Family):
         del x
         return jnp.zeros(0, plan.dtype)
 
+    def expected_cost(self, statistics: Any, mass: Float[Array, " k"], at: Any) -> Any:
+        """See `Pivots.expected_cost`: nothing moves."""
+        del statistics, at
+        return jnp.zeros((), mass.dtype)
+
+    def recentred(self, statistics: Any, mass: Float[Array, " k"], onto: Any) -> Any:
+        """See `Pivots.recentred`: there are none."""
+        del mass, onto
+        return statistics
+
     def maximize(
         self,
         statistics: PyTree,

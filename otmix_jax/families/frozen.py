@@ -143,6 +143,18 @@ class Frozen(Family):
             return replace(self, inner=self.inner.maximize(statistics, mass, prior, held))
         return replace(self, inner=em_gradient.maximize(self.inner, statistics, mass, held))
 
+    def expected_cost(self, statistics: Any, mass: Float[Array, " k"], at: Any) -> Any:
+        """See `Pivots.expected_cost`; the inner family's, or EM-gradient's."""
+        if self._by_inner:
+            return self.inner.expected_cost(statistics, mass, at.inner)
+        return em_gradient.expected_cost(self.inner, statistics, at.inner)
+
+    def recentred(self, statistics: Any, mass: Float[Array, " k"], onto: Any) -> Any:
+        """See `Pivots.recentred`; of the statistics that it has."""
+        if self._by_inner:
+            return self.inner.recentred(statistics, mass, onto.inner)
+        return em_gradient.recentred(self.inner, statistics, onto.inner)
+
     def spurious(
         self, prior: Prior | None, weights: Float[Array, " k"], n_rows: Array | float
     ) -> Bool[Array, " k"]:

@@ -188,6 +188,12 @@ class Gated(Family):
             gate = em_gradient.maximize(gate, slopes, mass, frozenset())
         return Gated(inner, gate, mass)
 
+    def recentred(self, statistics: Any, mass: Float[Array, " k"], onto: Any) -> Any:
+        """See `Pivots.recentred`; the components' and the gate's."""
+        own, slopes = statistics
+        own = self.inner.recentred(own, mass, onto.inner)
+        return own, slopes and em_gradient.recentred(self.gate, slopes, onto.gate)
+
     def penalty(self, prior: Prior | None) -> Float[Array, ""] | float:
         """The components'."""
         return self.inner.penalty(_own(prior))

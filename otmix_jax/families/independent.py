@@ -179,6 +179,20 @@ class Independent(Family):
         new = {n: jnp.where(size > 0, value, getattr(self, n)) for n, value in moved.items()}
         return replace(self, **new)
 
+    def recentred(self, statistics: Any, mass: Float[Array, " k"], onto: Any) -> Any:
+        """See `Pivots.recentred`: sums of t have no pivot."""
+        del mass, onto
+        return statistics
+
+    def expected_cost(self, statistics: Any, mass: Float[Array, " k"], at: Any) -> Any:
+        """See `Pivots.expected_cost`; the whole, by natural parameters."""
+        alike = mass[:, None] * self.size(**self.options())
+        size = alike if statistics.size is None else statistics.size
+        parts = [size * at.log_partition()]
+        parts += [-t * eta for t, eta in zip(statistics.terms, at.natural(), strict=True)]
+        # an absent component may hold anything
+        return sum(jnp.sum(jnp.where(size > 0, part, 0)) for part in parts)
+
     @classmethod
     def initial(
         cls, x: PyTree, plan: Float[Array, "n k"], missing: bool = False, **options: Any

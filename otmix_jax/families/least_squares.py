@@ -59,6 +59,54 @@ class NormalEquations:
         return einsum("ka,kab,kb->k", step, self.gram, step)
 
 
+@pytree
+class Slopes:
+    """Derivatives of the expected cost at the current parameters: additive in rows.
+
+    Attributes:
+        equations: in the coefficients.
+        curvature: [k] sum_i P_ij C'' in the linear predictor.
+        slope: [k] in the logarithm of the dispersion parameter; for a real response, the sum of
+            squares over the variance.
+        bend: [k] the second derivative.
+    """
+
+    equations: NormalEquations
+    curvature: Array
+    slope: Array
+    bend: Array
+
+    def along(
+        self, step: Float[Array, "k q"], ratio: Float[Array, " k"], real: Float[Array, " k"] | None
+    ) -> Float[Array, ""]:
+        """What the expected cost grows by on such a step, to first order; see `moved`.
+
+        Args:
+            step: of the coefficients.
+            ratio: of the dispersion parameter.
+            real: [k] the plan's sizes, of a real response; else None.
+        """
+        slope = self.slope if real is None else real - self.slope
+        return jnp.sum(self.equations.gradient * step) + jnp.sum(slope * jnp.log(ratio))
+
+    def moved(
+        self, step: Float[Array, "k q"], ratio: Float[Array, " k"], power: int, real: bool
+    ) -> "Slopes":
+        """The same after a step of the coefficients, the dispersion parameter being `ratio` of it.
+
+        To first order, but exact of a real response. The predictor's share of the cost goes with
+        that power of the parameter.
+        """
+        change, scale = self.equations.change(step), ratio**power
+        gradient = self.equations.gradient + einsum("kab,kb->ka", self.equations.gram, step)
+        equations = NormalEquations(
+            scale[:, None] * gradient, scale[:, None, None] * self.equations.gram
+        )
+        squares = scale * (self.slope + 2 * change)
+        slope = self.slope + jnp.log(ratio) * self.bend + power * change
+        return Slopes(equations, scale * self.curvature, squares if real else slope, self.bend)
+
+
 def regular_inverse(
     matrices: Float[Array, "*b p p"], size: Float[Array, "*b p"] | None = None
 ) -> Float[Array, "*b p p"]:

@@ -18,6 +18,7 @@ from ..priors import Prior
 from . import em_gradient
 from .concentration import EULER, log_ratio, narrowest
 from .coordinates import POSITIVE, REAL
+from .pivots import Pivots
 from .positive import HALF_LOG_TAU, Positive
 
 
@@ -41,8 +42,17 @@ class LogScale(Positive):
 
     def shifted(self, size: Array | float, *sums: Array) -> tuple[Array, ...]:
         """See `Shaped.shifted`."""
-        first = sums[0] - size * self.centre
-        return first, sums[1] - self.centre * (sums[0] + first)
+        return _from(self.centre, size, *sums)
+
+    def carried(self, onto: Any, size: Array, *sums: Array) -> tuple[Array, ...]:
+        """See `Shaped.carried`."""
+        return _from(onto.centre - self.centre, size, *sums)
+
+
+def _from(origin: Array, size: Array | float, *sums: Array) -> tuple[Array, ...]:
+    """Sums of y - origin and of its square, from those of y."""
+    first = sums[0] - size * origin
+    return first, sums[1] - origin * (sums[0] + first)
 
 
 @pytree
@@ -177,6 +187,8 @@ class Weibull(LogScale):
         moved = em_gradient.maximize(self, statistics, mass, held)
         most = math.pi / math.sqrt(6) / narrowest(moved.shape.dtype)
         return replace(moved, shape=jnp.minimum(moved.shape, most))
+
+    recentred = Pivots.recentred
 
     def width(self) -> Float[Array, "k d"]:
         """The deviation of the logarithm."""

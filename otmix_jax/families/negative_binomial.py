@@ -150,25 +150,45 @@ class NegativeBinomial(Independent):
             mean = floored(mean)
         if self.fixed is not None or "dispersion" in held:
             return replace(self, mean=mean)
-        step = self._step(statistics, mean)
+        slope, curvature = (safe_divide(d, statistics.size) for d in self._at(statistics, mean))
+        step = jnp.clip(safe_divide(slope, jnp.abs(curvature)), -LONGEST, LONGEST)
         dispersion = within(self.dispersion * jnp.exp(step), mean)
         return replace(self, mean=mean, dispersion=jnp.where(there, dispersion, self.dispersion))
 
-    def _step(self, statistics: "Dispersed", mean: Array) -> Array:
-        """Newton's step of log dispersion at the new mean."""
-        slope, curvature = (
-            safe_divide(one, statistics.size) for one in (statistics.slope, statistics.curvature)
-        )
-        # the derivatives were taken at the old mean; what the move adds is of second order
-        r, own = self.dispersion, safe_divide(statistics.first, statistics.size)
+    def expected_cost(self, statistics: Any, mass: Float[Array, " k"], at: Any) -> Any:
+        """See `Pivots.expected_cost`; what touches it."""
+        del mass
+        size, own = statistics.size, safe_divide(statistics.first, statistics.size)
+        # of log p in the mean: x log mean - (x + r) log(r + mean)
+        slope = size * (own / self.mean - (own + self.dispersion) / (self.dispersion + self.mean))
+        along = slope * (at.mean - self.mean)
+        along += statistics.slope * jnp.log(at.dispersion / self.dispersion)
+        # an absent component may hold anything
+        return -jnp.sum(jnp.where(size > 0, along, 0))
+
+    def recentred(self, statistics: Any, mass: Float[Array, " k"], onto: Any) -> "Dispersed":
+        """See `Pivots.recentred`: exact in the mean, to first order in the log dispersion."""
+        del mass
+        if self.fixed is not None:
+            return statistics
+        there, step = statistics.size > 0, jnp.log(onto.dispersion / self.dispersion)
+        slope, curvature = self._at(statistics, onto.mean)
+        # an absent component may hold anything
+        slope = jnp.where(there, slope + curvature * step, statistics.slope)
+        curvature = jnp.where(there, curvature, statistics.curvature)
+        return replace(statistics, slope=slope, curvature=curvature)
+
+    def _at(self, statistics: "Dispersed", mean: Array) -> tuple[Array, Array]:
+        """Derivatives in log dispersion at another mean."""
+        slope, curvature, size = statistics.slope, statistics.curvature, statistics.size
+        # the derivatives were taken at the old mean; what the move adds is linear in the counts
+        r, own = self.dispersion, safe_divide(statistics.first, size)
         old, new = ((own - m) / (r + m) for m in (self.mean, mean))
         moved = jnp.log1p((mean - self.mean) / (r + self.mean))
         gain = old - new - moved
         bend = -old / (r + self.mean) + new / (r + mean)
         bend = bend + (mean - self.mean) / ((r + mean) * (r + self.mean))
-        slope = slope + r * gain
-        curvature = curvature + r * gain + r**2 * bend
-        return jnp.clip(safe_divide(slope, jnp.abs(curvature)), -LONGEST, LONGEST)
+        return slope + size * r * gain, curvature + size * (r * gain + r**2 * bend)
 
     @classmethod
     def of_means(cls, *means: Array, **options: Any) -> dict[str, Array]:

@@ -154,6 +154,17 @@ class OneOf(Family):
             moved.append(kind if stays else kind.maximize(sums, mass[mine], own.get(name)))
         return replace(self, kinds=tuple(moved))
 
+    def expected_cost(self, statistics: Any, mass: Float[Array, " k"], at: Any) -> Any:
+        """See `Pivots.expected_cost`; the kinds' together, where all have one."""
+        told = zip(self.kinds, self.slices, statistics, at.kinds, strict=True)
+        each = [kind.expected_cost(sums, mass[mine], new) for kind, mine, sums, new in told]
+        return None if any(one is None for one in each) else sum(each)
+
+    def recentred(self, statistics: Any, mass: Float[Array, " k"], onto: Any) -> Any:
+        """See `Pivots.recentred`; kind by kind."""
+        told = zip(self.kinds, self.slices, statistics, onto.kinds, strict=True)
+        return tuple(kind.recentred(sums, mass[mine], new) for kind, mine, sums, new in told)
+
     def penalty(self, prior: Prior | None) -> Float[Array, ""] | float:
         """The kinds' together."""
         own = _parts(prior)

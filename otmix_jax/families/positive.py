@@ -152,6 +152,11 @@ class Gamma(Positive):
         mean = self.shape / self.rate
         return sums[0] / mean - size, sums[1] - size * jnp.log(mean)
 
+    def carried(self, onto: Any, size: Array, *sums: Array) -> tuple[Array, ...]:
+        """See `Shaped.carried`."""
+        ratio = (self.shape / self.rate) / (onto.shape / onto.rate)
+        return ratio * sums[0] + (ratio - 1) * size, sums[1] + size * jnp.log(ratio)
+
     def around(self, *means: Array) -> dict[str, Array]:
         """The mean is that of the rows; log a - psi(a) = log mean(x) - mean(log x)."""
         shape = gamma_shape(jnp.log1p(means[0]) - means[1])
@@ -237,6 +242,11 @@ class InverseGaussian(Positive):
     def shifted(self, size: Array | float, *sums: Array) -> tuple[Array, ...]:
         """See `Shaped.shifted`."""
         return sums[0] / self.mean - size, sums[1] * self.mean - size
+
+    def carried(self, onto: Any, size: Array, *sums: Array) -> tuple[Array, ...]:
+        """See `Shaped.carried`."""
+        there, back = self.mean / onto.mean, onto.mean / self.mean
+        return there * sums[0] + (there - 1) * size, back * sums[1] + (back - 1) * size
 
     def around(self, *means: Array) -> dict[str, Array]:
         """The mean is that of the rows; 1 / shape = mean(1 / x) - 1 / mean(x)."""

@@ -113,6 +113,21 @@ class Product(Family):
         }
         return replace(self, parts=moved)
 
+    def expected_cost(self, statistics: Any, mass: Float[Array, " k"], at: Any) -> Any:
+        """See `Pivots.expected_cost`; the parts' together, where all have one."""
+        each = [
+            part.expected_cost(statistics[name], mass, at.parts[name])
+            for name, part in self.parts.items()
+        ]
+        return None if any(one is None for one in each) else sum(each)
+
+    def recentred(self, statistics: Any, mass: Float[Array, " k"], onto: Any) -> Any:
+        """See `Pivots.recentred`; part by part."""
+        return {
+            name: part.recentred(statistics[name], mass, onto.parts[name])
+            for name, part in self.parts.items()
+        }
+
     def penalty(self, prior: Prior | None) -> Float[Array, ""] | float:
         """The parts' together."""
         own = (prior.parts if prior is not None else None) or {}

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Float
 
-from ..core.tree import pytree
+from ..core.numerics import safe_divide
+from ..core.tree import pytree, replace
 from .forms import LinearForm
 
 LOSS = {"float64": 1e-12, "float32": 1e-5}
@@ -27,6 +28,14 @@ class Moments:
     mass: Array
     first: Array
     second: Array
+
+    def about(self, shift: Float[Array, "k d"], layout: Any) -> "Moments":
+        """The same about p_j + shift_j, in a layout of `geometry`."""
+        mean = safe_divide(self.first, self.mass[:, None])
+        # m ((mean - shift)^2 - mean^2): two rows of masses m and -m
+        rows, plan = jnp.stack([mean - shift, mean]), jnp.stack([self.mass, -self.mass])
+        second = self.second + layout.scatter(rows, plan)
+        return replace(self, first=self.first - self.mass[:, None] * shift, second=second)
 
 
 @pytree

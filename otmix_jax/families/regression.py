@@ -15,14 +15,14 @@ from jax import Array
 from jaxtyping import Bool, Float, Int, PRNGKeyArray
 
 from ..core.numerics import einsum, matmul, safe_divide
-from ..core.tree import pytree, replace
+from ..core.tree import replace
 from ..priors import Prior
 from .chance import by_chance, log_ball
 from .coordinates import Frame, Identity, learned
 from .design import Standardised, check_columns, real_columns
 from .family import Description, Family
 from .frozen import Frozen
-from .least_squares import NormalEquations
+from .least_squares import NormalEquations, Slopes
 
 LONGEST = 2.0
 """How far a step moves the logarithm of a dispersion parameter at most: a factor of e^2."""
@@ -32,24 +32,6 @@ REACH = 3.0
 With R the largest change, the fraction log(1 + R) / R of Newton's step surely lowers a cost whose
 third derivative in the predictor is at most the second, as of logarithmic and logistic links.
 """
-
-
-@pytree
-class Slopes:
-    """Derivatives of the expected cost at the current parameters: additive in rows.
-
-    Attributes:
-        equations: in the coefficients.
-        curvature: [k] sum_i P_ij C'' in the linear predictor.
-        slope: [k] in the logarithm of the dispersion parameter; for a real response, the sum of
-            squares over the variance.
-        bend: [k] the second derivative.
-    """
-
-    equations: NormalEquations
-    curvature: Array
-    slope: Array
-    bend: Array
 
 
 class Regression(Family):
@@ -67,6 +49,9 @@ class Regression(Family):
     """The field of a parameter beside the predictor; learned, unless `of` fixes it."""
     tied: ClassVar[bool] = False
     """Whether all components share the dispersion parameter."""
+    power: ClassVar[int] = 0
+    """The power of that parameter by which the predictor's share of the cost is multiplied; 0 also
+    where it is not, and the cross derivative is 0 on average."""
     residual: ClassVar[bool] = False
     """Whether the response is real, and the expected cost quadratic in the coefficients."""
 
@@ -242,6 +227,22 @@ class Regression(Family):
             return new
         moved = self._next_dispersion(statistics, mass, equations.change(whole), prior)
         return replace(new, **{self.dispersion: moved})
+
+    def expected_cost(self, statistics: Slopes, mass: Float[Array, " k"], at: Any) -> Any:
+        """See `Pivots.expected_cost`; what touches it."""
+        return statistics.along(*self._step(mass, at), mass if self.residual else None)
+
+    def recentred(self, statistics: Slopes, mass: Float[Array, " k"], onto: Any) -> Slopes:
+        """See `Pivots.recentred`; exact of a real response."""
+        return statistics.moved(*self._step(mass, onto), self.power, self.residual)
+
+    def _step(self, mass: Array, onto: Any) -> tuple[Float[Array, "k q"], Float[Array, " k"]]:
+        shared = jnp.broadcast_to(onto.shared - self.shared, (len(mass), self.shared.shape[-1]))
+        step = jnp.concatenate([onto.coefficients - self.coefficients, shared], axis=1)
+        ratio = onto._dispersion / self._dispersion if self.dispersion else jnp.ones_like(mass)
+        ratio = jnp.broadcast_to(ratio, mass.shape)
+        # an absent component may hold anything
+        return jnp.where(mass[:, None] > 0, step, 0), jnp.where(mass > 0, ratio, 1)
 
     def _next_dispersion(
         self, statistics: Slopes, mass: Array, change: Array, prior: Prior | None

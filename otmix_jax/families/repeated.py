@@ -102,6 +102,15 @@ class Repeated(Family):
         mass = jnp.where(mass > 0, statistics["mass"], 0)
         return replace(self, inner=self.inner.maximize(statistics["inner"], mass, prior))
 
+    def expected_cost(self, statistics: Any, mass: Float[Array, " k"], at: Any) -> Any:
+        """See `Pivots.expected_cost`; the inner family's, of rows."""
+        return self.inner.expected_cost(statistics["inner"], statistics["mass"], at.inner)
+
+    def recentred(self, statistics: Any, mass: Float[Array, " k"], onto: Any) -> Any:
+        """See `Pivots.recentred`; the inner family's, of rows."""
+        own, rows = statistics["inner"], statistics["mass"]
+        return {"inner": self.inner.recentred(own, rows, onto.inner), "mass": rows}
+
     def take(self, which: Any) -> "Repeated":
         """See `Family.take`."""
         return replace(self, inner=self.inner.take(which))

@@ -28,6 +28,7 @@ class _Real(Regression):
 
     deviation: Any
     dispersion: ClassVar[str] = "deviation"
+    power: ClassVar[int] = -2
     residual: ClassVar[bool] = True
     priors = frozenset({"floor"})
 
@@ -330,6 +331,7 @@ class GammaRegression(Regression):
     shared: Array = parameter(REAL, shared=True)
     shape: Array = parameter(POSITIVE, axes=0)
     dispersion: ClassVar[str] = "shape"
+    power: ClassVar[int] = 1
     priors = frozenset({"floor"})
 
     @staticmethod

@@ -20,6 +20,7 @@ from .chance import by_chance, log_ball
 from .concentration import narrowest
 from .coordinates import learned
 from .independent import SHRUNK, Independent, IndependentForm, Sums
+from .pivots import Pivots
 from .quadratic import LOSS
 
 
@@ -42,6 +43,10 @@ class Shaped(Independent):
     @abc.abstractmethod
     def shifted(self, size: Array | float, *sums: Array) -> tuple[Array, ...]:
         """Sums of `about`, from those of t over cells of so much mass."""
+
+    @abc.abstractmethod
+    def carried(self, onto: Any, size: Array, *sums: Array) -> tuple[Array, ...]:
+        """Sums of `about` about another law of this family, from those about this one."""
 
     @abc.abstractmethod
     def around(self, *means: Array) -> dict[str, Array]:
@@ -78,6 +83,17 @@ class Shaped(Independent):
         terms = self.about(cells[:, None])
         sums = (einsum("nk,nkd->kd", plan, jnp.where(sound[:, None], t, 0)) for t in terms)
         return Sums(matmul(plan.T, there.astype(plan.dtype)), tuple(sums))
+
+    expected_cost = Pivots.expected_cost
+
+    def recentred(self, statistics: Any, mass: Float[Array, " k"], onto: Any) -> Any:
+        """See `Pivots.recentred`."""
+        del mass
+        size = statistics.size
+        moved = self.carried(onto, size, *statistics.terms)
+        # an absent component may hold anything
+        there = zip(moved, statistics.terms, strict=True)
+        return Sums(size, tuple(jnp.where(size > 0, new, old) for new, old in there))
 
     def maximize(
         self,

@@ -217,6 +217,21 @@ class LearnedStudentT(StudentT):
         inverse = jnp.clip(inverse, 1 / MOST_DEGREES, 1 / LEAST_DEGREES)
         return replace(moved, degrees=jnp.where(total > 0, 1 / inverse, self.degrees))
 
+    def expected_cost(self, statistics: Any, mass: Float[Array, " k"], at: Any) -> Any:
+        """See `Pivots.expected_cost`."""
+        inverse = 1 / at.degrees
+        own = statistics.slope * inverse + mass * student.log_constant(inverse, self.n_features)
+        # an absent component may hold anything
+        own = jnp.sum(jnp.where(mass > 0, own, 0))
+        touching: Any = super().expected_cost(statistics, mass, at)
+        return touching + own
+
+    def recentred(self, statistics: Any, mass: Float[Array, " k"], onto: Any) -> Any:
+        """See `Pivots.recentred`; the slopes in 1 / nu to first order."""
+        moved = super().recentred(statistics, mass, onto)
+        step = jnp.where(mass > 0, 1 / onto.degrees - 1 / self.degrees, 0)
+        return replace(moved, slope=moved.slope + step * moved.curvature)
+
     def _pooled(self, slope: Array, curvature: Array, mass: Array) -> tuple[Array, ...]:
         """What each number of degrees is learned from, and its mass."""
         return slope, curvature, mass

@@ -108,6 +108,14 @@ class Subspace(Family):
         inner = self.inner if "inner" in held else self.inner.maximize(statistics, mass)
         return replace(self, inner=inner)
 
+    def expected_cost(self, statistics: Any, mass: Float[Array, " k"], at: Any) -> Any:
+        """See `Pivots.expected_cost`; the inner family's."""
+        return self.inner.expected_cost(statistics, mass, at.inner)
+
+    def recentred(self, statistics: Any, mass: Float[Array, " k"], onto: Any) -> Any:
+        """See `Pivots.recentred`; the inner family's."""
+        return self.inner.recentred(statistics, mass, onto.inner)
+
     def imprecise(self) -> Bool[Array, " k"]:
         """The inner family's."""
         return self.inner.imprecise()

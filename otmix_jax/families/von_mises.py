@@ -139,6 +139,27 @@ class VonMises(Independent):
             concentration=jnp.where(there, kappa, self.concentration),
         )
 
+    def expected_cost(self, statistics: Sums, mass: Float[Array, " k"], at: Any) -> Any:
+        """See `Pivots.expected_cost`; the whole."""
+        size = mass[:, None] if statistics.size is None else statistics.size
+        turn = at.direction - self.direction
+        sine, versine = statistics.terms
+        # of 1 - cos about the directions of `at`
+        versine = size - (size - versine) * jnp.cos(turn) - sine * jnp.sin(turn)
+        each = at.concentration * versine + size * log_normalizer(at.concentration, 2)
+        # an absent component may hold anything
+        return jnp.sum(jnp.where(size > 0, each, 0))
+
+    def recentred(self, statistics: Sums, mass: Float[Array, " k"], onto: Any) -> Sums:
+        """See `Pivots.recentred`: sums are turned."""
+        size = mass[:, None] if statistics.size is None else statistics.size
+        turn = jnp.where(size > 0, onto.direction - self.direction, 0)
+        sine, versine = statistics.terms
+        cosine, across = jnp.cos(turn), jnp.sin(turn)
+        own = 2 * jnp.sin(0.5 * turn) ** 2  # 1 - cosine, which would cancel
+        turned = sine * cosine - across * (size - versine)
+        return Sums(statistics.size, (turned, versine * cosine + own * size - across * sine))
+
     def spurious(
         self, prior: Prior | None, weights: Float[Array, " k"], n_rows: Array | float
     ) -> Bool[Array, " k"]:

@@ -156,6 +156,21 @@ class VonMisesFisher(Family):
         kappa = bounded_concentration(cosine, versine, self.n_features, prior)
         return replace(moved, concentration=jnp.where(share > 0, kappa, kept))
 
+    def expected_cost(self, statistics: Any, mass: Float[Array, " k"], at: Any) -> Any:
+        """See `Pivots.expected_cost`; the whole."""
+        versine = self.recentred(statistics, mass, at).versine
+        each = at.concentration * versine + mass * log_normalizer(at.concentration, self.n_features)
+        # an absent component may hold anything
+        return jnp.sum(jnp.where(mass > 0, each, 0))
+
+    def recentred(self, statistics: Any, mass: Float[Array, " k"], onto: Any) -> Resultants:
+        """See `Pivots.recentred`: directions are the pivots."""
+        # an absent component may hold anything
+        shift = jnp.where(mass[:, None] > 0, onto.direction - self.direction, 0)
+        half = mass * 0.5 * jnp.sum(shift**2, axis=1)
+        versine = statistics.versine - jnp.sum(shift * statistics.first, axis=1) + half
+        return Resultants(statistics.first - mass[:, None] * shift, versine)
+
     def _pooled(self, cosine: Array, versine: Array, mass: Array) -> tuple[Array, ...]:
         """What each concentration is learned from, its mass, and what it is without."""
         return cosine, versine, mass, self.concentration

@@ -131,6 +131,14 @@ class ZeroInflated(Family):
             zero = jnp.where(there > 0, share, zero)
         return replace(self, zero=zero, law=law)
 
+    def recentred(self, statistics: Any, mass: Float[Array, " k"], onto: Any) -> Any:
+        """See `Pivots.recentred`; column by column."""
+        moved, table = [], self.table
+        for a, (inflated, sums) in enumerate(statistics):
+            law, new = (f.law.marginal([a]) if table else f.law for f in (self, onto))
+            moved.append((inflated, law.recentred(sums, mass - inflated, new)))
+        return moved
+
     def penalty(self, prior: Prior | None) -> Float[Array, ""] | float:
         """The law's."""
         return self.law.penalty(((prior.parts if prior is not None else None) or {}).get("law"))

@@ -251,6 +251,28 @@ class Objective:
         """Value plus penalty: what solvers minimise."""
         return self.value(mixture) + self.penalty(mixture)
 
+    def surrogate(self, mixture: Mixture, evaluation: Evaluation, at: Mixture) -> Float[Array, ""]:
+        """What `at` costs under the plan of `mixture`, up to a constant: no pass over the rows.
+
+        At `mixture` itself its derivative is that of `loss`: moving the plan wins nothing there.
+        Of a family whose statistics do not give its expected cost, `loss` itself.
+        """
+        mass = evaluation.mass
+        expected = mixture.components.expected_cost(evaluation.statistics, mass, at.components)
+        if expected is None:
+            return self.loss(at)
+        epsilon, rho = self.epsilon, jnp.asarray(self.coupling.penalty_strength(), mass.dtype)
+
+        def share(logs: Array) -> Array:
+            # an absent component has a logarithm of -inf, and no share
+            return jnp.sum(jnp.where(mass > 0, mass * logs, 0))
+
+        sizes = (1 if epsilon is None else epsilon) * share(at.log_weights)
+        if not self.coupling.free:
+            drawn = share(self.coupling.target(at.log_weights))
+            sizes += jnp.where(jnp.isfinite(rho), rho, 0) * drawn
+        return expected - sizes + self.penalty(at)
+
     def admissible(self, mixture: Mixture) -> Mixture:
         """The mixture, with the proportions that the coupling prescribes if it names sizes; equal
         ones where the cost has them in it.

@@ -103,7 +103,7 @@ class EM(Solver):
         sound = all_finite((evaluation.statistics, evaluation.g)) & jnp.isfinite(total)
         # An absent component of the start may hold anything; one that a step made may not.
         sound &= all_finite(mixture.components) | first
-        decrease = _decrease(before.objective, total, state.current, mixture)
+        decrease = decrease_between(before.objective, total, state.current, mixture)
         decrease = jnp.where(first, jnp.inf, decrease)
         # no derivative: it only decides when to stop, and infinity over infinity has none
         ratio = jax.lax.stop_gradient(decrease) / jax.lax.stop_gradient(before.decrease)
@@ -145,7 +145,7 @@ def _half(coordinates: dict) -> dict:
     return unravel(0.5 * jnp.where(jnp.isinf(flat), 64 * jnp.sign(flat), flat))
 
 
-def _decrease(before: Array, after: Array, old: Mixture, new: Mixture) -> Array:
+def decrease_between(before: Array, after: Array, old: Mixture, new: Mixture) -> Array:
     """The objective's decrease; where rounding hides it, half the squared step instead.
 
     In coordinates whose complete-data information is of order one the two agree within a small

@@ -202,8 +202,15 @@ def _stopping(limits: Limits, progress: Progress, n_rows: Array) -> tuple[Array,
     return stop, jnp.where(converged, int(Status.CONVERGED), int(Status.STALLED))
 
 
-def start(objective: Objective, solver: Solver, mixture: Mixture, limits: Limits) -> Carry:
+def start(objective: Any, solver: Solver, mixture: Any, limits: Limits) -> Carry:
     """Before the start is evaluated, which is step 0.
+
+    Args:
+        objective: an `Objective`, or another that answers `rows`, `check`, `admissible` and what
+            the solver asks, of something else than mixtures.
+        solver: how.
+        mixture: where from.
+        limits: how far.
 
     Raises:
         ValueError: at trace time, where the shapes of rows and mixture do not fit together.
@@ -228,7 +235,7 @@ def start(objective: Objective, solver: Solver, mixture: Mixture, limits: Limits
     )
 
 
-def advance(objective: Objective, solver: Solver, limits: Limits, carry: Carry) -> Carry:
+def advance(objective: Any, solver: Solver, limits: Limits, carry: Carry) -> Carry:
     """One evaluation, the solver's answer, and its entry in the account.
 
     A step that failed is not counted. A start that is not finite ends the run, and so does one

@@ -15,22 +15,12 @@ from .em import EM
 from .loop import Progress, Solver
 
 
-class Staged(Solver):
-    """Takes `steps` steps on other problems before its first step on the real one.
-
-    They are part of the start: they count in no `n_steps`, and the history begins after them.
+class Prepared(Solver):
+    """The inner solver, from where `init` has led: what it does counts in no `n_steps`, and the
+    history begins after it.
     """
 
     inner: Any
-    steps: int
-
-    @abc.abstractmethod
-    def early(self, objective: Objective, count: Array) -> Objective:
-        """The problem of early step number `count`, counted from 0."""
-
-    def begin(self, mixture: Mixture) -> Mixture:
-        """The start of the early steps."""
-        return mixture
 
     @property
     def question(self) -> Callable[..., Any]:  # type: ignore[override]
@@ -41,6 +31,30 @@ class Staged(Solver):
     def ending(self) -> Callable[[Mixture], Array]:  # type: ignore[override]
         """The inner solver's."""
         return self.inner.ending
+
+    def update(
+        self, objective: Objective, state: Any, candidate: tuple, evaluation: Any
+    ) -> tuple[Any, tuple, Progress]:
+        """The inner solver's."""
+        return self.inner.update(objective, state, candidate, evaluation)
+
+    def mixture(self, state: Any) -> Mixture:
+        """The inner solver's."""
+        return self.inner.mixture(state)
+
+
+class Staged(Prepared):
+    """Takes `steps` steps on other problems before its first step on the real one."""
+
+    steps: int
+
+    @abc.abstractmethod
+    def early(self, objective: Objective, count: Array) -> Objective:
+        """The problem of early step number `count`, counted from 0."""
+
+    def begin(self, mixture: Mixture) -> Mixture:
+        """The start of the early steps."""
+        return mixture
 
     def init(self, objective: Objective, mixture: Mixture) -> tuple[Any, tuple, Progress]:
         """The early steps, then the inner solver's start on the real problem.
@@ -65,16 +79,6 @@ class Staged(Solver):
         if not objective.learns_weights:
             reached = replace(reached, log_weights=mixture.log_weights)
         return self.inner.init(objective, reached)
-
-    def update(
-        self, objective: Objective, state: Any, candidate: tuple, evaluation: Any
-    ) -> tuple[Any, tuple, Progress]:
-        """The inner solver's."""
-        return self.inner.update(objective, state, candidate, evaluation)
-
-    def mixture(self, state: Any) -> Mixture:
-        """The inner solver's."""
-        return self.inner.mixture(state)
 
 
 @pytree

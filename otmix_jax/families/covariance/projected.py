@@ -13,6 +13,7 @@ from ...core.tree import parameter, pytree, replace
 from ...core.triangular import diagonal, regular_cholesky
 from .. import geometry
 from ..coordinates import FACTOR
+from ..coordinates import constrain as coordinates_at
 from .axis_aligned import Diagonal, Spherical
 from .base import Covariance
 from .full import Full, Tied
@@ -57,6 +58,17 @@ class Projected(Covariance):
         matrices = jnp.where(present, own, (1 - tied) * identity) + tied * pooled
         factor = regular_cholesky(matrices, floor)
         return replace(self, factor=jnp.where(present | (tied > 0), factor, self.factor))
+
+    def constrain(self, coordinates: dict[str, Any]) -> "Projected":
+        """As for free factors, along the structure alone."""
+        free, tied, diagonals, spherical = self.kind[0]
+        z, d = coordinates["factor"], self.factor.shape[-1]
+        rows, columns = np.tril_indices(d)
+        axes = jnp.where(rows == columns, z, 0)
+        mean = jnp.sum(axes, axis=-1, keepdims=True) / d
+        sphere = jnp.where(rows == columns, mean, 0)
+        own = free * z + diagonals * axes + spherical * sphere + tied * jnp.mean(z, axis=0)
+        return coordinates_at(self, {"factor": own})
 
     def scale(self, scale: Array) -> "Projected":
         """See `Covariance.scale`."""

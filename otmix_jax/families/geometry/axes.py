@@ -129,6 +129,11 @@ def trace(inverse: Float[Array, "*k e"], spread: Float[Array, "*m d"]) -> Float[
     return jnp.sum(of_spread(spread) * inverse**2)
 
 
+def trace_with(inverse: Float[Array, "*k e"], second: Float[Array, "*k e"]) -> Float[Array, ""]:
+    """See `free.trace_with`."""
+    return jnp.sum(second * inverse**2)
+
+
 def amplification(
     factor: Float[Array, "k d"], inverse: Float[Array, "k d"], shift: Float[Array, "k d"]
 ) -> Float[Array, " k"]:

@@ -160,6 +160,11 @@ def trace(inverse: Float[Array, "*k d d"], spread: Float[Array, "*m d"]) -> Floa
     return jnp.sum(multiply(inverse, spread) * inverse)
 
 
+def trace_with(inverse: Float[Array, "*k d d"], second: Float[Array, "*k d d"]) -> Float[Array, ""]:
+    """sum_j tr(S_j Sigma_j^-1), S_j being second moments in this layout."""
+    return jnp.sum(multiply(inverse, second) * inverse)
+
+
 def amplification(
     factor: Float[Array, "k d d"], inverse: Float[Array, "k d d"], shift: Float[Array, "k d"]
 ) -> Float[Array, " k"]:

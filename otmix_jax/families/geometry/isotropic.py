@@ -12,6 +12,7 @@ shared = free.shared
 total = free.total
 share = free.share
 tightness = axes.tightness
+trace_with = axes.trace_with
 SPANNED = 1
 
 

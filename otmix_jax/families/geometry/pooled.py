@@ -11,6 +11,7 @@ from . import free
 inverse = inverse_triangle
 of_spread = free.of_spread
 trace = free.trace
+trace_with = free.trace_with
 SPANNED = 0
 
 

@@ -13,6 +13,7 @@ from . import axes, pooled
 inverse = axes.inverse
 of_spread = axes.of_spread
 trace = axes.trace
+trace_with = axes.trace_with
 share = pooled.share
 features = pooled.features
 SPANNED = 0

@@ -6,8 +6,13 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Float, PyTree
 
+from ..core.numerics import safe_divide
 from ..core.tree import pytree, replace
-from ..model import Mixture, Objective
+from .mixtures import Mixture
+from .problems import Objective
+
+STIFF = 0.1, 1e4
+"""By how much a coordinate's information may differ from its component's share of the rows."""
 
 
 @pytree
@@ -43,6 +48,10 @@ class Optimality:
             return self.mixture.constrain(tree)
         components = self.mixture.components.constrain(tree["components"])
         return replace(self.mixture, components=components)
+
+    def coordinates(self, mixture: Mixture) -> Float[Array, " p"]:
+        """Where a mixture lies, the inverse of `at`."""
+        return ravel_pytree(self._tree(mixture.unconstrained(self.mixture)))[0]
 
     def gradient(self, z: Float[Array, " p"]) -> Float[Array, " p"]:
         """The objective's gradient: zero at an optimum."""
@@ -84,6 +93,29 @@ class Optimality:
 
         tree = self._tree(self.mixture.unconstrained(self.mixture))
         return ravel_pytree(jax.tree.map(weigh, tree))[0]
+
+    def stiffness(self, gradient: Float[Array, " p"], step: Float[Array, " p"]) -> Array:
+        """[p] the complete data's information, from where an M-step goes against a gradient.
+
+        That step is about minus the gradient over the information. One number for the coordinates
+        of each field, of each component where it is the component's own.
+        """
+        tree = self._tree(self.mixture.unconstrained(self.mixture))
+        flat, unravel = ravel_pytree(tree)
+        del flat
+
+        def block(weight: Array, pull: Array, length: Array) -> Array:
+            own = weight.ndim > 0 and weight.shape[0] == self.mixture.n_components
+            axes = tuple(range(1, weight.ndim)) if own else None
+            ratio = safe_divide(
+                jnp.sum(pull, axis=axes, keepdims=True), jnp.sum(length, axis=axes, keepdims=True)
+            )
+            ratio = jnp.where(ratio > 0, jnp.clip(ratio, *STIFF), 1)
+            return jnp.broadcast_to(weight * ratio, weight.shape)
+
+        weight = self.scale
+        parts = weight, -gradient * step, weight * step**2
+        return ravel_pytree(jax.tree.map(block, *map(unravel, parts)))[0]
 
     @property
     def row_work(self) -> int:
