@@ -11,7 +11,18 @@ import os
 
 import jax
 
-from . import families, fits, iterations, jobs, resources
+from . import (
+    families,
+    fits,
+    iterations,
+    jobs,
+    noisy,
+    npmle,
+    online,
+    proportions,
+    resources,
+    variational,
+)
 from .harness import HERE, print_table, record
 
 TABLES = {
@@ -21,10 +32,16 @@ TABLES = {
     "scores": ("Scores and gradients", lambda quick, _: fits.scores(quick)),
     "restarts": ("Fits to convergence", lambda quick, _: fits.restarts(quick)),
     "solvers": ("EM and the gradient path", lambda quick, _: fits.solvers(quick)),
+    "online": ("Many rows: passes to near the best", lambda quick, _: online.table(quick)),
+    "online_seeds": ("Many rows: where EM is after 40 passes", lambda q, _: online.seeds(q)),
     "counts": ("Milliseconds per EM iteration of counts", lambda q, _: families.counts(q)),
     "latent_classes": ("Latent classes", lambda quick, _: families.latent_classes(quick)),
+    "noisy": ("Milliseconds per EM step of rows with noise", lambda q, _: noisy.steps(q)),
     "memory": ("Memory of the host", lambda quick, _: resources.memory(quick)),
     "cold_start": ("Cold start", lambda quick, _: resources.cold_start(quick)),
+    "proportions": ("Proportions on a fixed dictionary", lambda q, _: proportions.table(q)),
+    "npmle": ("The infinite mixture", lambda quick, _: npmle.table(quick)),
+    "variational": ("Milliseconds per variational step", lambda q, _: variational.table(q)),
     "jobs": ("Jobs of a person, seconds", lambda quick, _: jobs.table(quick)),
     "optima": ("Best optima known, reached", lambda quick, _: jobs.optima(quick)),
 }

@@ -48,6 +48,7 @@ TIED_DIAGONAL = Gaussian(GAUSSIAN["tied"].mean, PRINTED["TiedDiagonal"](jnp.arra
 ALWAYS = {
     *("Gaussian-full", "Gaussian-tied", "Gaussian-diagonal", "Gaussian-spherical"),
     *("StudentT-full", "LearnedStudentT-full", "Subspace-full", "Incomplete-full"),
+    *("Noisy-full",),
     *("Poisson-counts", "Binomial-cells", "NegativeBinomial-learned", "Gamma-shapes"),
     *("Categorical-ragged", "VonMisesFisher-three", "FactorAnalyzers-one factor"),
     *("LinearRegression-lines", "PoissonRegression-shared", "Repeated-pairs"),

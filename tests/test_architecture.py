@@ -22,7 +22,7 @@ LAYERS = [
     {"solvers", "initializers"},
     {"adjoints"},
     {"fitting"},
-    {"inference"},
+    {"inference", "infinite", "variational"},
     {"plot"},
     {"cli"},
 ]

@@ -25,8 +25,13 @@ BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\s*^```text\n(.*?)^```)?", re.M |
         ("docs/composed.md", 1),
         ("docs/missing.md", 1),
         ("docs/counts.md", 1),
+        ("docs/infinite.md", 1),
+        ("docs/noisy.md", 1),
         ("docs/positive.md", 2),
+        ("docs/proportions.md", 1),
         ("docs/regression.md", 1),
+        ("docs/variational.md", 2),
+        ("docs/large.md", 2),
     ],
 )
 def test_page(page, least):

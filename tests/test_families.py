@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 import otmix_jax as om
 from otmix_jax.engine import Entrywise, Linear, Reference
-from otmix_jax.families import Affine, Categorical, Frozen, Identity, Parts, Subspace
+from otmix_jax.families import Affine, Categorical, Frozen, Identity, Noisy, Parts, Subspace
 from otmix_jax.families.incomplete import Observed
 
 
@@ -162,7 +162,9 @@ def frame_of(family):
     if isinstance(family, Subspace):
         return Identity()  # densities of some columns have no frame of all
     numpy = jax.tree.map(np.asarray, rows_for(family))
-    described = getattr(family, "inner", family).described()
+    # rows with noise are framed by their own family, whatever it is made of
+    own = family if isinstance(family, Noisy) else getattr(family, "inner", family)
+    described = own.described()
     frame = described.frame(numpy, None)
     if isinstance(frame, Observed):  # these rows miss nothing, whatever becomes of its numbers
         return Affine(frame.origin, frame.unit)

@@ -266,7 +266,7 @@ def choose(components: Family, n: int, dtype: DTypeLike) -> Engine:
     return Engine(kernel, Dense() if n <= size else Tiled(size))
 
 
-def tile_size(kernel: type[Kernel], components: Family, dtype: DTypeLike) -> int:
+def tile_size(kernel: type[Kernel], components: Any, dtype: DTypeLike) -> int:
     """The power of two of rows that a tile holds on JAX's default platform, within bounds."""
     most_bytes, most_rows = ON_CPU if jax.default_backend() == "cpu" else ON_ACCELERATOR
     per_row = kernel.numbers_per_row(components) * jnp.dtype(dtype).itemsize

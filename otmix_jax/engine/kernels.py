@@ -159,9 +159,8 @@ class Reference(Kernel):
 
     @classmethod
     def numbers_per_row(cls, components: Any) -> int:
-        """Differences and whitened differences, and three numbers per component."""
-        k, d = components.n_components, components.n_features or 1
-        return 2 * k * d + 3 * k
+        """What the family holds."""
+        return components.numbers_per_row()
 
     def rows(self, x: PyTree) -> tuple[Array, Array]:
         """See `Kernel.rows`."""

@@ -11,3 +11,6 @@ from .single import ConvergenceWarning as ConvergenceWarning
 from .single import FitError as FitError
 from .single import fit as fit
 from .solving import solve as solve
+from .streams import Absorbed as Absorbed
+from .streams import absorb as absorb
+from .streams import absorbing as absorbing

@@ -13,9 +13,10 @@ from jax import Array
 from jax.core import Tracer
 from jaxtyping import PRNGKeyArray, PyTree
 
+from ..core.noise import is_noisy
 from ..core.reading import numbers, read_rows
 from ..core.tree import index, is_plain, replace
-from ..families import Description, describe
+from ..families import Description, Gaussian, Noisy, describe
 from ..families.checks import check_columns, check_prior
 from ..families.elliptical import structure
 from ..families.repeated import Repeated, is_units
@@ -108,10 +109,12 @@ def check_family(
 
 
 def of_units(described: Description, x: Any) -> Description:
-    """The family of units, where these are rows of repeated measurements."""
-    if not isinstance(x, dict) or described.family is Repeated or not is_units(x):
+    """The family of units or of rows with noise, where these are such rows."""
+    if not isinstance(x, dict):
         return described
-    return Repeated.of(described)
+    if is_noisy(x) and issubclass(described.family, Gaussian):
+        return Noisy.of(described)
+    return described if described.family is Repeated or not is_units(x) else Repeated.of(described)
 
 
 def check_data(

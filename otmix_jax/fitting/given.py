@@ -153,7 +153,7 @@ def _check_fields(own: Any, present: np.ndarray, name: str, prefix: str) -> None
             )
         each = value[None] if shared else value
         for number, one in enumerate(each):
-            wrong = _wrong(one, domain) if shared or present[number] else ""
+            wrong = _wrong(np.asarray(one), domain) if shared or present[number] else ""
             if wrong:
                 whose = "all components" if shared else f"component {number}"
                 raise ValueError(f"{name}: {path} of {whose} {wrong}, not {one.tolist()}")

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -105,6 +105,7 @@ def fit_batch(
     n_init = 8 if n_init is None else edge.check_count(n_init, "n_init")
     n_init = 1 if initial is not None else n_init
     described = edge.check_family(family, covariance, initial, count, missing)
+    described = edge.of_units(described, x[0] if isinstance(x, Sequence) and x else x)
     lanes = edge.check_count(slice_lanes, "slice_lanes")
     edge.check_solver(solver)
     # one entry: the histories of all lanes would be most of the memory

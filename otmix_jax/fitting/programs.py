@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from ..core.tree import is_float, replace
 from ..engine import Engine, Rows, Tiled
 from ..families import Description
 from ..families.coordinates import Frame
-from ..model import Mixture, Problem, Solution
+from ..model import Mixture, Problem
 from ..solvers import Limits, Solver
 from .options import Goal
 
@@ -151,7 +152,7 @@ def start_keys(key: PRNGKeyArray, n_init: int) -> Key[Array, " n_init"]:
     return jax.random.split(key, n_init) if n_init > 1 else key[None]
 
 
-def best_start(solutions: Solution) -> Int[Array, ""]:
+def best_start(solutions: Any) -> Int[Array, ""]:
     """Index of the lowest objective among the least bad: healthy, then empty, then the rest.
 
     Objectives that differ by rounding alone count as equal, and the first of them is taken, so

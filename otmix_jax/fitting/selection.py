@@ -118,7 +118,7 @@ def select(
     initial = starts.initial
     if directions is not None:
         rows, goal, initial = directions.of(rows), directions.goal(goal), directions.starts(initial)
-    if every_structure and rows.shape[1] == 1:
+    if every_structure and np.shape(rows)[1:] == (1,):
         families = families[:2]
     held = _folds(key, weights, n, n_folds if criterion == "cross_validation" else 0)
     total = float(n if sample_weight is None else np.sum(np.asarray(sample_weight)))

@@ -43,7 +43,7 @@ class ConvergenceWarning(UserWarning):
 class FitError(RuntimeError):
     """No start led to a regular mixture. `solution` holds the last finite parameters."""
 
-    def __init__(self, message: str, solution: Solution):
+    def __init__(self, message: str, solution: Any):
         super().__init__(message)
         self.solution = solution
 

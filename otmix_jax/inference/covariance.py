@@ -10,7 +10,6 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Bool, Float, PyTree
 
 from ..adjoints.condition import spectrum_at
-from ..adjoints.optimality import Optimality
 from ..core.compiling import Quick
 from ..core.numerics import matmul
 from ..core.tree import is_float, pytree, replace
@@ -18,6 +17,7 @@ from ..core.typing import AnyArray
 from ..engine import Engine, Rows
 from ..engine.kernels import floats
 from ..model import Mixture, Objective, Problem
+from ..model.optimality import Optimality
 from .counts import counted, engine_of
 from .row_scores import score_outer_product
 

@@ -15,6 +15,7 @@ from ..fitting.edge import check_count, check_key
 from ..fitting.options import Starts
 from ..model import Solution
 from ..model.mixtures import rows_for
+from .replications import check_drawable
 
 SEARCHES = 16
 """Starts of each fit."""
@@ -88,6 +89,7 @@ def bootstrap_lrt(
     k, count = check_count(k, "k"), check_count(n_replications, "n_replications")
     fitted, draws, search = jax.random.split(check_key(key), 3)
     null = fit(x, k, key=fitted, family=family, covariance=covariance).mixture
+    check_drawable(null)
     n = len(jax.tree.leaves(rows_for(null, x))[0])
     keys = jax.random.split(draws, count)
     samples = jax.device_get(jax.vmap(lambda one: null.sample(one, n))(keys))

@@ -73,6 +73,19 @@ def limits(tolerance: Array | float | None, max_steps: Array | int) -> Limits:
     return Limits(tolerance, max_steps, 1, GAP)
 
 
+def check_drawable(mixture: Mixture) -> None:
+    """Refuses a mixture whose rows have no law by themselves.
+
+    Raises:
+        TypeError: naming the family.
+    """
+    if mixture.components.conditional:
+        raise TypeError(
+            f"{type(mixture.components).__name__} rows have a law given what stands beside them "
+            "alone, and cannot be drawn without it: use bootstrap(..., kind='resample'), or select"
+        )
+
+
 @pytree
 class Drawn:
     """Rows are drawn from the mixture."""
@@ -80,6 +93,7 @@ class Drawn:
     def __call__(self, task: "Task", key: Array, number: Array) -> tuple[PyTree, Array]:
         """The rows and weights of one replication: those from n on are absent."""
         del number
+        check_drawable(task.mixture)
         return task.mixture.sample(key, task.size), (jnp.arange(task.size) < task.n).astype(float)
 
 

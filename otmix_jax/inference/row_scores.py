@@ -6,13 +6,13 @@ from jax import Array
 from jax.tree_util import Partial
 from jaxtyping import Float, PyTree
 
-from ..adjoints.optimality import Optimality
 from ..core.buckets import bucket, cut, filled, on_host
 from ..core.compiling import Quick, is_traced
 from ..core.numerics import matmul
 from ..engine import Columns, Reference, Tiled
 from ..model import Mixture, Objective, Problem
 from ..model.mixtures import rows_for
+from ..model.optimality import Optimality
 from .counts import engine_of
 
 _TILES = Tiled(1024)
