@@ -177,6 +177,7 @@ def overlapping():
     return jnp.asarray(x), om.Mixture.from_weights(jnp.array([0.5, 0.5]), components)
 
 
+@pytest.mark.slow
 def test_where_em_is_slow_implicit_is_right_and_one_step_is_not():
     x, initial = overlapping()
 

@@ -308,6 +308,7 @@ def test_quantiles_have_the_derivative_of_the_implicit_function():
     np.testing.assert_allclose(second, (first[0] - first[1]) / 2e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_students_law():
     degrees = np.array([0.7, 4.0, 300.0])
     mixture = line(MEANS, DEVIATIONS, degrees, family=StudentT)

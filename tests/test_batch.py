@@ -48,6 +48,7 @@ def assert_separate_fits(batch, x, numbers, **options):
         assert_same(batch[b], alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("covariance", [None, "tied"])
 def test_a_ragged_batch_is_the_separate_fits(covariance):
     x = ragged_list([3, 4, 64, 60, 61, 17, 60])
@@ -60,6 +61,7 @@ def test_a_ragged_batch_is_the_separate_fits(covariance):
     assert_separate_fits(batch, x, [0, 3, 6] if covariance is None else [3], **options)
 
 
+@pytest.mark.slow
 def test_by_default_each_has_eight_starts_and_no_race():
     x = ragged_list([40])
     batch = om.fit_batch(x, 3, key=KEY)
@@ -67,6 +69,7 @@ def test_by_default_each_has_eight_starts_and_no_race():
     assert_separate_fits(batch, x, [0], starts=om.Starts(n_init=8))
 
 
+@pytest.mark.slow
 def test_priors_and_held_proportions_are_those_of_fit():
     """In the units of the rows, which are standardised inside, each data set by its own."""
     x = [50 * rows for rows in ragged_list([40, 60])]
@@ -130,6 +133,7 @@ def test_it_is_solve_under_vmap():
     )
 
 
+@pytest.mark.slow
 def test_bad_problems_get_a_status_and_disturb_no_other():
     good = ragged_list([40, 50, 60])
     broken = good[0].copy()

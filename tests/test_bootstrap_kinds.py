@@ -21,6 +21,7 @@ def one_gaussian(n=40):
     return x, om.solve(om.Problem(x), start(x, 1), tolerance=1e-20)
 
 
+@pytest.mark.slow
 def test_the_jackknife_of_one_gaussian_has_a_closed_form():
     """Of a mean it is s / sqrt n; of the covariance, the spread of those without a row."""
     x, solution = one_gaussian()

@@ -60,6 +60,7 @@ def mixture(seed, k, d=2, structure="full"):
     return om.Mixture.from_weights(rng.dirichlet(np.ones(k) * 3), Gaussian(mean, shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("structure", [pytest.param("full", marks=pytest.mark.slow), "diagonal"])
 def test_the_distance_is_that_of_pot(structure):
     a, b = mixture(0, 3, structure=structure), mixture(1, 4)
@@ -134,6 +135,7 @@ def test_matching(faithful):
         om.inference.match(a, mixture(0, 3))
 
 
+@pytest.mark.slow
 def test_merging_by_entropy(faithful):
     """Against all pairs at once, and mclust's clustCombi of the two free Gaussians."""
     components = Gaussian(

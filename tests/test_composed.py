@@ -102,6 +102,7 @@ def test_kinds_stay_together():
         OneOf.of(("gaussian", 0), "uniform")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("volume", [None, pytest.param("given", marks=pytest.mark.slow)])
 def test_noise_of_the_reference(volume):
     """The box is mclust's volume; its count of parameters has one for that, ours has none."""
@@ -282,6 +283,7 @@ def test_draws_follow_the_covariates():
         mixture.sample(jax.random.key(0), 3)
 
 
+@pytest.mark.slow
 def test_a_gated_fit_is_the_optimum_and_finds_the_gate(gated_rows):
     """BFGS on the same likelihood; and what it was drawn from, within four standard errors."""
     x, z = gated_rows["rows"][:, 0], gated_rows["gate"]

@@ -26,6 +26,7 @@ def waits():
     return rng.gamma(np.where(first, 2.0, 9.0), 1 / np.where(first, 4.0, 3.0))[:, None]
 
 
+@pytest.mark.slow
 def test_gamma_finds_the_likelihoods_maximum(waits):
     """Against scipy's maximum of the same likelihood, one component; and two components agree."""
     one = om.fit(waits, 1, family=PRINTED["Gamma"], key=0, limits=om.Limits(tolerance=1e-14))

@@ -131,6 +131,7 @@ def test_clusters_a_thousand_deviations_apart():
     np.testing.assert_allclose(np.sort(moved), np.r_[np.zeros(20), np.ones(10)], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_zero_weights_zero_proportions_infinite_costs():
     cost, a, pi = instance(4, 12, 4)
     a[2], pi[1] = 0, 0

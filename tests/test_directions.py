@@ -53,6 +53,7 @@ SLOW = {"constant-with-rounding", "copy-of-another-unit", "sum-to-one-first"}
 NAMES = [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in TABLES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_choice_is_the_one_without_the_column(plain, name):
     x, kept = TABLES[name]

@@ -231,6 +231,7 @@ def test_masked_values_are_refused_at_every_door(blobs, mixture):
     )
 
 
+@pytest.mark.slow
 def test_keys(blobs):
     raw, typed = jax.random.PRNGKey(3), jax.random.key(3)
     for key in (raw, np.asarray(raw), typed, 3, np.int64(3)):
@@ -265,6 +266,7 @@ def padded(blobs):
     return x, weight
 
 
+@pytest.mark.slow
 def test_an_absent_row_may_hold_anything(blobs, mixture, padded):
     """At every door the answer is that without it."""
     (x, weight), rest = padded, np.delete(padded[1], [0, 32])

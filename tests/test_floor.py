@@ -168,6 +168,7 @@ def test_the_lifted_factor_is_the_best_one_above_the_floor(d):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_fewer_rows_than_columns_fit_with_a_warning(dtype):
     x = np.random.default_rng(0).normal(size=(20, 30)).astype(dtype)
@@ -202,6 +203,7 @@ def test_each_column_has_its_own_unit(dtype):
     np.testing.assert_allclose(sds[1] / units, sds[0], rtol=tolerance)
 
 
+@pytest.mark.slow
 def test_float32_says_where_it_cannot_hold_the_rows():
     """Unix time: the fit is right inside, its rounded means would contradict it."""
     x = 1.7e9 + two_groups(8.0)

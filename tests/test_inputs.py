@@ -982,6 +982,7 @@ def test_another_process_gives_the_same_answer(place):
     )
 
 
+@pytest.mark.slow
 def test_thirty_adversarial_data_sets():
     """The first of `make fuzz`, in one shape: none ends in silence, or in what contradicts it."""
     cases = Fuzzer(shapes=((60, 2, 2),), starts=om.Starts(n_init=1)).run(range(30))

@@ -76,6 +76,7 @@ def test_what_an_absent_component_would_win_of_the_likelihood(structure, kernel)
     np.testing.assert_allclose(slope, expected[0][0], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_an_absent_component_would_win_in_other_doors():
     """Responsibilities, proportions, a part of the mixture; other entropies; a linear family."""
     components, x = unit_gaussians(), np.array([[0.3], [1.7]])
@@ -214,6 +215,7 @@ def test_the_limit_of_no_entropy_with_sizes_is_refused(blobs, coupling):
     jax.eval_shape(doors[0], 0.0)
 
 
+@pytest.mark.slow
 def test_one_column_has_two_models_not_four():
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(size=(30, 1)), 2 * rng.normal(size=(30, 1)) + 6])

@@ -296,6 +296,7 @@ def test_rows_off_the_support_are_named(name, rows, words):
 MISSING = [pytest.param(n, marks=slow_but(n, "beta")) for n in ("gamma", "beta")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MISSING)
 def test_missing_cells_are_integrated_out(name):
     family = {"gamma": Gamma, "beta": Beta}[name]

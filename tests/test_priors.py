@@ -92,6 +92,7 @@ ITERATED = {"VEI": 1e-9, "VEE": 1e-9, "VEV": 1e-9, "VVE": 1e-6, "EVE": 1e-6}
 SHARED = {"tied", "EEI", "EII"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "structure",
     [

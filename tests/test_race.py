@@ -697,6 +697,7 @@ def test_choices_of_like_shapes_compile_nothing(faithful):
 # ------------------------------------------------------------------------- many rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 def test_of_many_rows_the_answer_is_the_optimum_on_all(weighted):
     """A race looks at 4000 of them; the answer is that of all, run on to its end."""

@@ -122,6 +122,7 @@ def test_absent_rows_may_hold_anything(rows, solution):
     np.testing.assert_allclose(ours.value, theirs.value, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_fit_batch_is_fit(rows):
     parts = [
         {name: column[s] for name, column in rows.items()} for s in (slice(None), slice(60, N))
@@ -156,6 +157,7 @@ def test_plan_and_certificate(rows, solution):
     assert abs(certificate.gap) < 1e-9
 
 
+@pytest.mark.slow
 def test_standard_errors(rows, solution):
     """The inverse Hessian of the total negative log-likelihood, in its own coordinates."""
     covariance = om.inference.parameter_covariance(solution.mixture, rows)
