@@ -84,6 +84,11 @@ def cast(tree: Any, dtype: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if is_float(leaf) else leaf, arrays)
 
 
+def shape_of(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    """An array's shape and dtype, as JAX has it: it would warn where 64 bits are off."""
+    return jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype))
+
+
 def select(condition: Array, if_true: _T, if_false: _T) -> _T:
     """Leaf by leaf, one tree or the other."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), if_true, if_false)

@@ -18,7 +18,7 @@ from jax.tree_util import Partial
 from jaxtyping import Float, PyTree
 
 from ..core.compiling import Quick, in_turn
-from ..core.tree import index, replace
+from ..core.tree import index, replace, shape_of
 from ..engine import (
     Columns,
     Dense,
@@ -146,9 +146,9 @@ class Course:
 @functools.lru_cache(maxsize=256)
 def _entries(family: Description, structure: Any, kinds: tuple, n_components: int) -> int:
     """Numbers of so many components, from the shapes of a row."""
-    leaves = [jax.ShapeDtypeStruct((1, *shape), dtype) for shape, dtype in kinds]
+    leaves = [shape_of((1, *shape), dtype) for shape, dtype in kinds]
     row = jax.tree.unflatten(structure, leaves)
-    plan = jax.ShapeDtypeStruct((1, n_components), float)
+    plan = shape_of((1, n_components), float)
     return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(family.initial, row, plan)))
 
 

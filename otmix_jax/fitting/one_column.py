@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from ..core.tree import replace
+from ..core.tree import replace, shape_of
 from ..families import Description
 from ..families.covariance import Covariance
 from ..families.elliptical import structure
@@ -16,7 +16,7 @@ from ..families.elliptical import structure
 @functools.cache
 def _varies(kind: type[Covariance]) -> bool:
     """Whether each component has a variance of its own: all that a structure says of one column."""
-    two = jax.eval_shape(kind.from_matrices, jax.ShapeDtypeStruct((2, 1, 1), float))
+    two = jax.eval_shape(kind.from_matrices, shape_of((2, 1, 1), float))
     return two.n_parameters > 1
 
 

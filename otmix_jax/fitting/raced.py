@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 
 from ..core.buckets import MOST, padded
 from ..core.compiling import Quick
-from ..core.tree import cast, index, replace
+from ..core.tree import cast, index, replace, shape_of
 from ..families import Description
 from ..families.coordinates import Frame
 from ..model import Problem, Solution
@@ -118,7 +118,7 @@ def left(solution: Solution, order: np.ndarray, frame: Frame, prior: Any) -> Sol
 @functools.lru_cache(maxsize=1024)
 def _shapes(structure: Any, kinds: tuple, count: int) -> tuple[tuple[int, ...], ...]:
     """Of a mixture's leaves when only the first components are there."""
-    whole = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*kind) for kind in kinds])
+    whole = jax.tree.unflatten(structure, [shape_of(*kind) for kind in kinds])
     some = jax.eval_shape(lambda mixture: mixture.take(np.arange(count)), whole)
     return tuple(leaf.shape for leaf in jax.tree.leaves(some))
 

@@ -9,7 +9,7 @@ from jax import Array
 from jaxtyping import Float, Int, PyTree
 
 from ..core.numerics import einsum, proportions
-from ..core.tree import pytree
+from ..core.tree import pytree, shape_of
 from ..core.triangular import regular_cholesky
 from ..model import Mixture
 from ..model.moments import of_present
@@ -59,7 +59,7 @@ def wasserstein(a: Mixture, b: Mixture) -> Transported:
     costs = component_costs(a, b)
     masses = proportions(a.log_weights), proportions(b.log_weights)
     given = jax.lax.stop_gradient((costs, *masses))
-    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in given)
+    shapes = tuple(shape_of(leaf.shape, leaf.dtype) for leaf in given)
     plan, u, v = jax.pure_callback(_solved, shapes, *given, vmap_method="sequential")
     # twice `where`: an absent component's cost may be NaN; a plan of NaN is no 0
     used = plan != 0
