@@ -10,6 +10,8 @@ from jax.flatten_util import ravel_pytree
 
 import otmix_jax as om
 from otmix_jax.core.tree import replace
+from otmix_jax.families.covariance import Projected
+from otmix_jax.families.covariance.projected import KINDS, one_hot
 from otmix_jax.model import Objective
 from otmix_jax.solvers.quasi_newton import Curvature
 
@@ -166,6 +168,19 @@ def test_batches_and_the_derivative_of_the_answer(overlapping):
 
     # the fitted mixture's mean is that of the rows
     np.testing.assert_allclose(jax.grad(mean)(1.0), overlapping.mean(0)[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_a_structure_that_is_data_is_kept(overlapping, kind):
+    """Steps stay within the structure of `Projected`: the optimum is that of its own type."""
+    begin = start(overlapping, 2, kind.__name__.lower())
+    matrices = begin.components.matrices()
+    marks = jnp.tile(jnp.asarray(one_hot(kind)), (2, 1))
+    covariance = replace(Projected.from_matrices(matrices), kind=marks)
+    data = replace(begin, components=replace(begin.components, covariance=covariance))
+    expected = om.solve(om.Problem(overlapping), begin, om.solvers.Squarem(), **LIMITS)
+    solution = om.solve(om.Problem(overlapping), data, QUASI, **LIMITS)
+    np.testing.assert_allclose(solution.value, expected.value, atol=1e-10)
 
 
 def test_a_lost_start_says_so(overlapping):

@@ -101,8 +101,7 @@ class Optimality:
         of each field, of each component where it is the component's own.
         """
         tree = self._tree(self.mixture.unconstrained(self.mixture))
-        flat, unravel = ravel_pytree(tree)
-        del flat
+        unravel = ravel_pytree(tree)[1]
 
         def block(weight: Array, pull: Array, length: Array) -> Array:
             own = weight.ndim > 0 and weight.shape[0] == self.mixture.n_components
