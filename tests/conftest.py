@@ -28,7 +28,11 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 with install_import_hook("otmix_jax", "strictness.check"):
     import otmix_jax as om
 
-STRUCTURES = ("full", "tied", "diagonal", "spherical")
+# one of each layout of the factor; the others in `make slow`
+STRUCTURES = [
+    pytest.param(name, marks=[] if name in ("full", "diagonal") else pytest.mark.slow)
+    for name in ("full", "tied", "diagonal", "spherical")
+]
 
 
 MAPS = Path("/proc/self/maps")

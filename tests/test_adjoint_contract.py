@@ -248,6 +248,7 @@ def bad_runs(x):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_dense", [128, pytest.param(0, marks=pytest.mark.nightly)])
 def test_no_derivative_is_nan_or_zero_as_asked(rows, max_dense):
     def gradient(initial, options, undefined):

@@ -114,6 +114,7 @@ def test_no_module_hides_behind_its_own_function():
             assert getattr(parent, path.stem) is module, f"{path} is shadowed"
 
 
+@pytest.mark.slow
 def test_a_fit_walks_through_few_rooms():
     """In a process of its own, without the type checks that wrap every function here."""
     done = subprocess.run(

@@ -95,6 +95,7 @@ def test_priors_and_held_proportions_are_those_of_fit():
     assert (np.asarray(held.n_steps) > 0).all()
 
 
+@pytest.mark.slow
 def test_buckets_and_slices_do_not_matter(monkeypatch):
     x = ragged_list([20, 60, 61, 17, 24, 60, 23])
     one = om.fit_batch(x, 3, key=KEY, starts=om.Starts(n_init=2))
@@ -196,6 +197,7 @@ def test_lanes_that_are_done_cost_nothing():
     assert useful <= float(batch.computed_steps) < 0.6 * naive
 
 
+@pytest.mark.slow
 def test_warm_start_from_a_batch():
     x = ragged_list([60, 33, 50])
     first = om.fit_batch(x, 3, key=KEY, starts=om.Starts(n_init=2))

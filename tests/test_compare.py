@@ -107,6 +107,7 @@ def test_the_distance_has_derivatives():
     np.testing.assert_allclose(many, one, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_absent_components_and_others_than_gaussians():
     a, b = mixture(0, 3), mixture(1, 2)
     more = jax.tree.map(lambda leaf: jnp.concatenate([leaf, jnp.full_like(leaf[:1], jnp.nan)]), a)

@@ -54,6 +54,7 @@ def test_exponential_has_its_closed_form(waits):
     assert chosen.kernel == "linear", "no guard where the form needs none"
 
 
+@pytest.mark.slow
 def test_a_covariance_of_ones_own(faithful):
     """Between the diagonal and the tied model in value; its M-step is scikit-learn's diagonal."""
     own = PRINTED["TiedDiagonal"]
@@ -132,6 +133,7 @@ class Overshooting(PRINTED["Gamma"]):
         return self.constrain(jax.tree.map(lambda z: self.length * z, step))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [6.0, 900.0])
 def test_em_halves_a_step_that_goes_too_far(waits, length):
     """To the honest answer, downhill all the way; unhalved it would rise, or not be finite."""

@@ -207,6 +207,7 @@ def test_a_multinomial_of_two_levels_is_binomial():
     np.testing.assert_array_equal(two[0], 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [_probabilities, None], ids=["binomial", "negative binomial"])
 def test_a_missing_cell_is_integrated_out(family):
     """It adds nothing to the cost, nor to the M-step, whatever the other cells are."""
@@ -341,6 +342,7 @@ def test_two_negative_binomials_with_fixed_and_learned_dispersions():
         assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(slope)) < 2e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [Bernoulli, Geometric, Poisson, NegativeBinomial, Multinomial])
 def test_a_column_of_zeros(family):
     """The law of zeros alone costs nothing, and its derivatives are finite."""

@@ -149,6 +149,7 @@ def test_zero_weights_zero_proportions_infinite_costs():
         assert not np.any(slopes[0][:, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "coupling",
     [
@@ -268,6 +269,7 @@ def fitted(faithful):
     return om.fit(faithful, 3, key=0, covariance="tied", starts=om.Starts(n_init=2)).mixture
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "coupling", [SemiRelaxed(), Penalized(0.4), Balanced(jnp.array([0.2, 0.3, 0.5]))], ids=str
 )

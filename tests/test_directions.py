@@ -88,13 +88,13 @@ def test_what_is_kept(name, dtype):
 
 def test_columns_that_say_something_stay():
     """Far groups, an outlier, tight correlation, few rows, integers: no reason to leave any out."""
-    noise = RNG.normal(size=(300, 2))
+    noise = np.random.default_rng(0).normal(size=(300, 2))
     far = noise + 1e7 * (np.arange(300) < 150)[:, None]
     outlier = noise.copy()
     outlier[3] = -1e9
     tight = np.c_[noise[:, 0], noise[:, 0] + 1e-5 * noise[:, 1]]
-    counts = RNG.poisson(0.7, size=(300, 3)).astype(float)
-    wide = RNG.normal(size=(20, 30))
+    counts = np.random.default_rng(0).poisson(0.7, size=(300, 3)).astype(float)
+    wide = np.random.default_rng(0).normal(size=(20, 30))
     for x in (noise, far, outlier, tight, counts, wide):
         assert informative(x, None, GAUSSIAN) is None
     assert informative(np.ones((30, 2)), None, GAUSSIAN) is None
@@ -103,7 +103,7 @@ def test_columns_that_say_something_stay():
 
 def test_more_rows_than_the_sample_are_all_looked_at():
     """One cell in forty thousand speaks for its column."""
-    x = np.c_[RNG.normal(size=(40_001, 2)), np.full(40_001, 2.0)]
+    x = np.c_[np.random.default_rng(0).normal(size=(40_001, 2)), np.full(40_001, 2.0)]
     assert informative(x, None, GAUSSIAN).kept == (0, 1)
     x[39_999, 2] = 3
     found = informative(x, None, GAUSSIAN)

@@ -37,6 +37,7 @@ def truth(kappa, d):
         return [float(v) for v in (log + mpmath.log(low) - k, ratio, 1 - ratio, slope)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", DIMENSIONS)
 def test_the_normaliser_and_its_derivatives_have_all_digits(d):
     kappa = jnp.array(KAPPA)
@@ -229,6 +230,7 @@ def test_a_missing_angle_is_integrated_out():
     np.testing.assert_allclose(family.cost(x), jnp.stack([*each, each[0] + each[1]]), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [2, 3, 20])
 def test_draws_have_the_moments_of_their_law(d):
     n, direction = 4000, jnp.eye(1, d).repeat(5, axis=0)

@@ -290,6 +290,7 @@ def test_an_absent_row_may_hold_anything(blobs, mixture, padded):
 DEVICE = pytest.param(jnp.asarray, id="device", marks=pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("array", [pytest.param(np.asarray, id="host"), DEVICE])
 def test_fits_leave_absent_rows_out(blobs, padded, array):
     (x, weight), rest = padded, np.delete(padded[1], [0, 32])
@@ -316,6 +317,7 @@ def test_fits_leave_absent_rows_out(blobs, padded, array):
             call(array(x), k, key=0, sample_weight=weight)
 
 
+@pytest.mark.slow
 def test_absent_rows_may_lie_off_the_support():
     rng = np.random.default_rng(0)
     rows = rng.poisson(np.where(np.arange(60) < 25, 2, 9))[:, None].astype(float)
@@ -353,6 +355,7 @@ def test_derivatives_pass_an_absent_row_by(blobs, mixture, padded):
         np.testing.assert_allclose(np.delete(ours[1], [0, 32]), theirs[1], atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held", ["mean", "covariance"])
 def test_what_is_frozen_can_be_read(blobs, mixture, held):
     pytest.importorskip("matplotlib").use("Agg")
@@ -573,6 +576,7 @@ def of(kind, *values):
     return prior
 
 
+@pytest.mark.slow
 def test_priors_take_lists(blobs, mixture):
     for kind, *values in (
         ("NormalMean", [0.0, 0.0], 0.1),

@@ -77,6 +77,7 @@ def test_equals_the_three_blocks_written_out(blobs):
     np.testing.assert_allclose(ours[2][0], covariance, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_the_ridge_is_the_map_step(blobs, structure):
     """K = 1 has a closed form: (S + r D) / (1 + r) in the structure, in one step."""
     strength = 0.3

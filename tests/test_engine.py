@@ -197,6 +197,7 @@ def test_a_lane_with_rows_out_of_reach_disturbs_no_other():
     np.testing.assert_allclose(mass[1].sum(), 1, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", [ENGINES["reference-tiled"], ENGINES["guarded-tiled"]])
 def test_gradients_equal_the_reference(structure, engine):
     components = EXAMPLES[structure]
@@ -214,6 +215,7 @@ def test_gradients_equal_the_reference(structure, engine):
     assert_close(of(engine), of(Engine()), 1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("structure", "kernel"),
     [("full", Guarded), ("tied", Linear), ("diagonal", Reference), ("spherical", Linear)],

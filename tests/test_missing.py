@@ -265,6 +265,7 @@ def replace_components(mixture):
     return om.Mixture(mixture.log_weights, Gaussian(components.mean, components.covariance))
 
 
+@pytest.mark.slow
 def test_a_batch_is_fits_side_by_side():
     """What one data set lacks is its own status."""
     x, solution = groups()

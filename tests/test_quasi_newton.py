@@ -153,6 +153,7 @@ def test_a_frozen_mean_stays(overlapping):
     np.testing.assert_allclose(solution.value, expected.value, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_batches_and_the_derivative_of_the_answer(overlapping):
     begin = start(overlapping, 2)
 

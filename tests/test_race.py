@@ -751,6 +751,7 @@ def family_rows(name):
     return rows, Product.of(size="gaussian", visits="poisson")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["poisson", "student_t", "product"])
 def test_other_families_race_too(name):
     """A weight of 0 leaves a row out, whatever it holds; all others count as repeated."""

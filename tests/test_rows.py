@@ -71,6 +71,7 @@ def test_codes_stay_integers(rows):
     assert kinds == {"size": "f", "pair": "f", "visits": "i", "colour": "i"}
 
 
+@pytest.mark.slow
 def test_solve_and_its_derivatives(rows, solution):
     """The implicit derivative in a real column and the weights against finite differences."""
     weight = np.linspace(0.5, 1.5, N)

@@ -185,6 +185,7 @@ def test_names_are_aliases():
         assert jax.eval_shape(STRUCTURES[name].from_matrices, matrices).n_parameters == count
 
 
+@pytest.mark.slow
 def test_orthogonal_matrices_have_coordinates():
     """The law of a half turn, which Cayley's transform alone misses."""
     half = jnp.asarray(np.diag([-1.0, -1.0, 1.0]))

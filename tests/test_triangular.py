@@ -32,6 +32,7 @@ def test_factors_and_inverses_equal_scipys(d):
     assert not np.triu(inverse, 1).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [UNROLLED, UNROLLED + 1])
 def test_derivatives(d):
     """To second order, of several at once."""

@@ -62,6 +62,7 @@ def test_only_ratios_of_weights_matter(blobs, counts, scale):
     assert_same_mixture(a.mixture, b.mixture, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_fully_masked_lane(blobs):
     """No row at all: a status for that lane, finite parameters, and nothing for the others."""
     weights = np.stack([np.ones(len(blobs)), np.zeros(len(blobs))])

@@ -89,7 +89,10 @@ class EllipticalAnswers(Family):
 
     def cdf(self, x: Float[Array, " n"]) -> Float[Array, "n k"]:
         """See `Answers.cdf`."""
-        return self.radial_cdf((x[:, None] - self.mean[:, 0]) / jnp.sqrt(self.matrices()[:, 0, 0]))
+        # by the factor: a variance underflows where its square root does not
+        layout, factor = self.covariance.geometry, self.covariance.factor
+        deviation = layout.colour(factor, jnp.ones_like(self.mean))[:, 0]
+        return self.radial_cdf((x[:, None] - self.mean[:, 0]) / deviation)
 
     def marginal(self: _Self, columns: Iterable[Any]) -> _Self:
         """See `Answers.marginal`; elliptical again."""
