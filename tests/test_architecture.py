@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+import otmix_jax
+
 PACKAGE = Path(__file__).parent.parent / "otmix_jax"
 
 # Lowest first. A module may import from lower layers, and from its own folder or file.
 LAYERS = [
-    {"core", "_version", "datasets"},
+    {"_version"},
+    {"core", "datasets"},
     {"priors", "rows"},
     {"families"},
     {"engine"},
@@ -23,14 +26,27 @@ LAYERS = [
     {"adjoints"},
     {"fitting"},
     {"inference", "infinite", "variational"},
-    {"plot"},
+    {"plot", "sklearn", "convert"},
     {"cli"},
 ]
 ABSTRACT = {"engine", "transport", "model", "solvers", "adjoints", "inference"}
 """Rooms that must not name a concrete family."""
 CONTRACTS = ("family", "checks", "forms", "coordinates", "quadratic")
 """What of the families they may name: contracts, and the guard of quadratic forms to explain."""
-LATE = {"formulaic", "matplotlib", "optax", "pandas"}
+LATE = {
+    "distrax",
+    "formulaic",
+    "matplotlib",
+    "numpyro",
+    "optax",
+    "ott",
+    "pandas",
+    "polars",
+    "pyarrow",
+    "sklearn",
+    "tensorflow_probability",
+    "tqdm",
+}
 """Third parties that functions may import: optional, or costly and of use to few."""
 
 
@@ -152,16 +168,38 @@ def run_python(code):
 def test_import_initialises_no_backend_and_nothing_heavy():
     code = """
 import sys, otmix_jax
-from jax.extend.backend import backends
-heavy = {"sklearn", "matplotlib", "scipy.stats", "ott", "ot", "pandas", "optax", "chex"}
+assert not {"jax", "numpy"} & set(sys.modules)  # what is named is loaded when it is used
+for name in {*otmix_jax.__all__} - {"plot", "sklearn"}:
+    assert getattr(otmix_jax, name) is not None
+heavy = {"sklearn", "matplotlib", "scipy.stats", "ott", "ot", "pandas", "polars", "optax", "chex"}
+heavy |= {"tqdm", "typer", "rich", "numpyro", "formulaic"}
 heavy &= set(sys.modules)
 assert not heavy, heavy
 import jax
 jax.config.update("jax_num_cpu_devices", 3)  # raises once a backend is up
 assert jax.device_count() == 3
 """
-    done = run_python(code.replace("from jax.extend.backend import backends\n", ""))
+    done = run_python(code)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_front_door_is_what_type_checkers_read():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    told = next(node for node in tree.body if isinstance(node, ast.If))
+    read = {
+        name.name: (node.module or "")
+        for node in told.body
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
+    table = {name: place[1:] for name, place in otmix_jax._PLACE_OF.items()}
+    assert read == table | dict.fromkeys(otmix_jax._ROOMS, "")
+    assert set(dir(otmix_jax)) == {*read, "__version__"}
+    for name, place in table.items():
+        module = importlib.import_module(f"otmix_jax.{place}")
+        assert getattr(otmix_jax, name) is getattr(module, name)
+    with pytest.raises(AttributeError, match="no attribute 'fits'"):
+        _ = otmix_jax.fits
 
 
 def test_importing_leaves_x64_as_it_is():

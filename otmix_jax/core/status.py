@@ -4,7 +4,10 @@ import enum
 
 import numpy as np
 
+from .registry import storable
 
+
+@storable
 class Status(enum.IntEnum):
     """Ordered by severity, so that statuses merge by `max`.
 
@@ -16,11 +19,12 @@ class Status(enum.IntEnum):
 
     CONVERGED = 0
     MAX_STEPS = 1
-    STALLED = 2
-    EMPTY_COMPONENT = 3
-    COLLAPSED = 4
-    IMPRECISE = 5
-    NON_FINITE = 6
+    INTERRUPTED = 2
+    STALLED = 3
+    EMPTY_COMPONENT = 4
+    COLLAPSED = 5
+    IMPRECISE = 6
+    NON_FINITE = 7
 
     @property
     def remedy(self) -> str:
@@ -41,6 +45,10 @@ class Status(enum.IntEnum):
 _REMEDIES = {
     Status.CONVERGED: "",
     Status.MAX_STEPS: "The tolerance was not reached: raise max_steps or tolerance.",
+    Status.INTERRUPTED: (
+        "It was stopped before its end, and this is the best so far: go on from it with "
+        "starts=Starts(initial=mixture), or allow more time."
+    ),
     Status.STALLED: (
         "Rounding hid any further progress before the tolerance was reached: raise tolerance, "
         "or use float64."

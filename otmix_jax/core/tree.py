@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from .registry import storable
+
 _T = TypeVar("_T")
 
 
@@ -55,7 +57,7 @@ def pytree(cls: type[_T]) -> type[_T]:
         return instance
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten)
-    return cls
+    return storable(cls)
 
 
 def replace(instance: _T, **changes: Any) -> _T:

@@ -1,5 +1,6 @@
 """What a component law can say of itself beside its density; a family has what it can answer."""
 
+import dataclasses
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -35,6 +36,14 @@ class Answers:
             TypeError: for a family that has none.
         """
         raise _lacks(self, "moments", "average rows that `sample` draws")
+
+    def reported(self) -> dict[str, Any]:
+        """Parameters as tables show them, by name: arrays with an axis of components, or shared
+        ones; families within, alone or a dict of parts.
+        """
+        fields: Any = dataclasses.fields(self)  # type: ignore[arg-type]
+        shown = [field.name for field in fields if not field.metadata.get("static")]
+        return {name: getattr(self, name) for name in shown}
 
     def marginal(self, columns: Iterable[Hashable]) -> Any:
         """The law of some columns, in this order.

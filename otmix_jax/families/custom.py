@@ -10,6 +10,7 @@ from jax import Array
 from jaxtyping import Float, Int, PRNGKeyArray, PyTree
 
 from ..core.numerics import safe_divide
+from ..core.registry import remember
 from ..core.tree import pytree, replace, static
 from . import em_gradient
 from .concentration import EULER
@@ -38,6 +39,24 @@ class Law:
     sample: Callable[..., Any] | None
     embed: Callable[..., Any] | None
     domains: tuple[tuple[Domain, ...], Any]
+
+    def __str__(self) -> str:
+        return getattr(self.log_prob, "__name__", "custom")
+
+    @property
+    def known_as(self) -> str | None:
+        """The name in files: those of its functions; None where one is a lambda or a closure."""
+        functions = (self.log_prob, self.initial, self.sample, self.embed)
+        names = [_importable(one) for one in functions if one is not None]
+        return None if None in names else " ".join(["law", *map(str, names)])
+
+    @property
+    def unknown_because(self) -> str:
+        """What keeps it out of files."""
+        return (
+            "functions are found again by their names, so all of from_log_prob must be functions "
+            "of a module, no lambdas and none made within others"
+        )
 
     def of(self, parameters: PyTree) -> PyTree:
         """The domain of each leaf."""
@@ -68,6 +87,10 @@ class FromLogProb(Family):
         """The domain of every leaf of `fields`."""
         found = self.law.of(self.parameters)
         return found if isinstance(self.parameters, dict) else {"parameters": found}
+
+    def reported(self) -> dict[str, Any]:
+        """See `Answers.reported`."""
+        return self.fields
 
     def _with(self, fields: dict[str, Any]) -> "FromLogProb":
         named = isinstance(self.parameters, dict)
@@ -223,7 +246,15 @@ def from_log_prob(
     """
     leaves, structure = jax.tree.flatten(domains)
     law = Law(log_prob, initial, sample, embed, (tuple(leaves), structure))
+    if law.known_as:
+        remember(law.known_as, law)
     return Description(FromLogProb if table else FromLogProbOfColumns, (("law", law),))
+
+
+def _importable(function: Callable[..., Any]) -> str | None:
+    """The name of a function of a module; None of others."""
+    module, name = (getattr(function, key, "<") for key in ("__module__", "__qualname__"))
+    return None if "<" in name or not module else f"{module}:{name}"
 
 
 def _at(domain: Domain, origin: Array, z: Array) -> Array:

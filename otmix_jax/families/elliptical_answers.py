@@ -21,6 +21,7 @@ from ..core.tree import along, replace
 from ..core.triangular import inverse_triangle, multiply, regular_cholesky
 from . import geometry
 from .answers import read_columns, read_values
+from .coordinates import learned
 from .covariance import Covariance, Diagonal, Full, Spherical, Tied
 from .family import Family
 
@@ -52,6 +53,13 @@ class EllipticalAnswers(Family):
     def matrices(self) -> Float[Array, "*batch k d d"]:
         """The matrices L L^T."""
         raise NotImplementedError
+
+    def reported(self) -> dict[str, Any]:
+        """See `Answers.reported`: matrices in the place of factors."""
+        matrices = self.matrices()
+        shared = all(field.metadata.get("shared") for field in learned(self.covariance))
+        # one matrix where all components share it
+        return super().reported() | {"covariance": matrices[..., 0, :, :] if shared else matrices}
 
     def latent_scale(self, half_square: Float[Array, "n k"]) -> Float[Array, "n k"]:
         """The derivative of `radial_cost`: how much a row counts; only asked if `scaled`."""

@@ -13,6 +13,7 @@ from jax import Array
 from jax.tree_util import Partial
 from jaxtyping import Bool, Float, Int, PRNGKeyArray, PyTree
 
+from ..core.registry import storable
 from ..core.tree import is_float
 from ..priors import Prior
 from . import coordinates, em_gradient
@@ -242,6 +243,7 @@ class Family(Answers, Shares, Pivots, abc.ABC):
         return {}
 
 
+@storable
 @dataclasses.dataclass(frozen=True)
 class Description:
     """What a fit is of: a family and its options. Hashable: it decides the compiled program.
@@ -362,7 +364,8 @@ class Description:
 
 def _spelled(value: Any) -> str:
     """Options as they were written."""
-    if isinstance(value, tuple):  # of pairs, such as a product's parts
+    # of pairs, such as a product's parts; numbers of levels are a tuple too
+    if isinstance(value, tuple) and all(isinstance(pair, tuple) for pair in value):
         return ", ".join(f"{name}={_spelled(one)}" for name, one in value)
     return value.__name__ if isinstance(value, type) else str(value)
 

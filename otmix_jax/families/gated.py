@@ -121,6 +121,10 @@ class Gated(Family):
         """See `Family.described`."""
         return Description(type(self), (("parts", (("rows", self.inner.described()),)),))
 
+    def reported(self) -> dict[str, Any]:
+        """See `Answers.reported`: the sizes are no parameters."""
+        return {"inner": self.inner, "gate": self.gate.coefficients}
+
     @property
     def parts(self) -> dict[str, Any]:
         """The components of the rows, by that name in priors."""

@@ -82,6 +82,10 @@ class OneOf(Family):
         """The kinds by their names."""
         return dict(zip(self.names, self.kinds, strict=True))
 
+    def reported(self) -> dict[str, Any]:
+        """See `Answers.reported`."""
+        return {"kinds": self.parts}
+
     @property
     def slices(self) -> list[slice]:
         """Which components are of each kind."""

@@ -49,6 +49,10 @@ class Subspace(Family):
         """The inner family's."""
         return self.inner.exact_m_step
 
+    def reported(self) -> dict[str, Any]:
+        """See `Answers.reported`: of all columns."""
+        return {"mean": self.mean, "covariance": self.matrices()}
+
     @property
     def n_components(self) -> int:
         """K."""

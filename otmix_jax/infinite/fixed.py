@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
+from ..core.files import Saved
 from ..core.reading import numbers
 from ..core.status import Status
 from ..core.tree import cast, pytree
@@ -23,7 +24,7 @@ TOLERANCE = {"float64": 1e-9, "float32": 1e-4}
 
 
 @pytree
-class Proportions:
+class Proportions(Saved):
     """The most likely proportions of given components, and the proof.
 
     Attributes:

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
+from ..core.files import Saved
 from ..core.status import Status
 from ..core.tree import pytree, static
 from ..families import Gaussian
@@ -48,7 +49,7 @@ class SupremumCertificate:
 
 
 @pytree
-class InfiniteMixture:
+class InfiniteMixture(Saved):
     """The law of latent locations that is most likely, of finitely many atoms, and what is known.
 
     Attributes:

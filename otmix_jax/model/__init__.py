@@ -13,3 +13,4 @@ from .problems import Objective as Objective
 from .problems import Problem as Problem
 from .solutions import RunCertificate as RunCertificate
 from .solutions import Solution as Solution
+from .summaries import Summary as Summary

@@ -1,7 +1,7 @@
 """The fitted object: proportions and components."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from jaxtyping import Float, Int, PRNGKeyArray, PyTree
 
 from ..core.buckets import bucket, cut, filled, on_host
 from ..core.compiling import is_traced
+from ..core.files import Saved
 from ..core.numerics import log_proportions, logsumexp, normalize, normalize_log, proportions
 from ..core.reading import read_rows
 from ..core.tree import cast, is_float, is_plain, pytree, replace
@@ -21,13 +22,13 @@ from ..engine.engine import SMALLEST
 from ..families.checks import check_columns
 from ..families.coordinates import Frame
 from ..families.family import Family
-from . import conditionals, distribution, imputation, moments
+from . import conditionals, display, distribution, imputation, moments, parameters
 from . import modes as climbs
 from .modes import Modes
 
 
 @pytree
-class Mixture:
+class Mixture(Saved):
     """p(x) = sum_j pi_j p(x | theta_j).
 
     Attributes:
@@ -46,6 +47,10 @@ class Mixture:
 
     log_weights: Array
     components: Any
+    _repr_html_ = display.mixture_page
+
+    def __repr__(self) -> str:
+        return display.mixture_line(self)
 
     @classmethod
     def from_weights(cls, weights: Float[AnyArray, " k"], components: Family) -> "Mixture":
@@ -215,6 +220,24 @@ class Mixture:
         """The components with these indices, in this order, their proportions normalised."""
         log_weights = normalize_log(self.log_weights[which])
         return Mixture(log_weights, self.components.take(which))
+
+    def table(self, names: Sequence[str] = ()) -> Any:
+        """A data frame with a row for each component: its weight and its parameters.
+
+        Covariances are matrices, not the factors that are stored; of symmetric ones the lower
+        triangle is there. What all components share is repeated.
+
+        Args:
+            names: of the d columns, for "mean[length]" in the place of "mean[0]".
+
+        Returns:
+            A pandas DataFrame, or one of polars where only that is installed.
+
+        Raises:
+            ImportError: where neither is.
+            ValueError: within `jit`, and for a batch of mixtures.
+        """
+        return parameters.table(self, names)
 
     def constrain(self, coordinates: dict) -> "Mixture":
         """The mixture at unconstrained `coordinates` about this one; zeros give this one."""

@@ -1,15 +1,19 @@
 """What a run returns: the mixture, and what the run says of itself."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
+from ..core.files import Saved
 from ..core.status import Status
 from ..core.tree import pytree, replace, static
 from ..families.coordinates import Frame
+from . import display
 from .mixtures import Mixture
+from .summaries import Summary, summarise
 
 
 @pytree
@@ -37,7 +41,7 @@ class RunCertificate:
 
 
 @pytree
-class Solution:
+class Solution(Saved):
     """A mixture and how it was reached; a PyTree of arrays, batched under `vmap`.
 
     Attributes:
@@ -66,6 +70,10 @@ class Solution:
     n_steps: Array
     history: Array
     learns_weights: bool = static(default=True)
+    _repr_html_ = display.solution_page
+
+    def __repr__(self) -> str:
+        return display.solution_line(self)
 
     @property
     def n_parameters(self) -> int:
@@ -80,6 +88,38 @@ class Solution:
     def bic(self, total_weight: float) -> Float[Array, ""]:
         """BIC in scikit-learn's sign (lower is better): -2 log-likelihood + parameters log n."""
         return -2 * self.log_likelihood(total_weight) + self.n_parameters * jnp.log(total_weight)
+
+    def summary(
+        self,
+        x: PyTree = None,
+        sample_weight: Any = None,
+        *,
+        names: Sequence[str] = (),
+        errors: bool | None = None,
+    ) -> Summary:
+        """A summary to read: family, likelihood, AIC, BIC, ICL, status, certificate, parameters.
+
+        Args:
+            x: the rows that were fitted, for what depends on them: total log-likelihood, AIC, BIC,
+                ICL and standard errors. None: what the solution itself knows.
+            sample_weight: as in the fit.
+            names: of the columns; by default those of a data frame, or of `rows.regression`.
+            errors: standard errors, by the observed information (`om.standard_errors`); None leaves
+                them out beyond 300 parameters.
+
+        Raises:
+            ValueError: for other rows than those of the fit, within `jit`, and of a batch.
+
+        Example:
+            >>> import otmix_jax as om
+            >>> x = om.datasets.old_faithful().x
+            >>> print(om.fit(x, 2, key=0).summary(x))  # doctest: +ELLIPSIS
+            components              2 x Gaussian(covariance=Full), d=2
+            rows                    272
+            log-likelihood          -1130.2640
+            ...
+        """
+        return summarise(self, x, sample_weight, names=names, errors=errors)
 
     def out_of(self, frame: Frame, prior: Any = None) -> "Solution":
         """The solution of the same problem for rows of which these are `frame.into(x)`.

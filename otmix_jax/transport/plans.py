@@ -4,10 +4,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 from jaxtyping import Float, PyTree
 
+from ..core.display import bar, brief, harmless, known, law, optional, page, table
 from ..core.numerics import kl_divergence, matmul, safe_divide
 from ..core.tree import pytree, replace
 from ..core.typing import AnyArray
@@ -35,6 +37,22 @@ class Plan:
     coupling: Coupling = SemiRelaxed()
     engine: Engine = Engine()
     potential: Potential | None = None
+
+    @harmless
+    def __repr__(self) -> str:
+        n, solved = self.rows.weight.shape[-1], self.potential is not None
+        coupling, entropy = type(self.coupling).__name__, brief(self.entropy)
+        state = "solved" if solved or self.coupling.free else "not solved yet"
+        return f"Plan({n} rows, {law(self.components)}, {coupling}, epsilon={entropy}, {state})"
+
+    @optional
+    def _repr_html_(self) -> str:
+        sizes = known(self.log_target)
+        rows = [] if sizes is None else enumerate(np.exp(sizes).tolist())
+        shares = [[str(j), bar(size)] for j, size in rows]
+        # what a pass over the rows would say, `column_marginal`, is not asked for a display
+        asked = "weight" if self.coupling.free else "target size"
+        return page(repr(self), table(["component", asked], shares))
 
     @property
     def entropy(self) -> Array | float:

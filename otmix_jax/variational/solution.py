@@ -6,13 +6,14 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int, PyTree
 
+from ..core.files import Saved
 from ..core.tree import pytree, replace
 from ..families import Frame
 from ..model import Mixture
 
 
 @pytree
-class VariationalSolution:
+class VariationalSolution(Saved):
     """A posterior and how it was reached; a PyTree of arrays, batched under `vmap`.
 
     Of a batch, take one, `jax.tree.map(lambda leaf: leaf[i], batch)`, to ask it about rows.
