@@ -1,9 +1,10 @@
 """A criterion over the number of components."""
 
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from ..fitting import Choice
+from .canvas import colour, dashes, key, one
 
 NAMES = {
     "bic": "BIC (lower is better)",
@@ -19,18 +20,27 @@ def criterion(choice: Choice, *, axes: Axes | None = None) -> Axes:
     Args:
         choice: what `select` returned.
         axes: where to draw; a new figure by default.
+
+    Raises:
+        ValueError: where all candidates failed.
     """
-    axes = axes or plt.subplots()[1]
-    for structure in dict.fromkeys(one.covariance for one in choice.candidates):
-        mine = [one for one in choice.candidates if one.covariance == structure and one.healthy]
-        mine.sort(key=lambda one: one.n_components)
-        counts = [one.n_components for one in mine]
-        axes.plot(counts, [choice.score(one) for one in mine], marker="o", label=str(structure))
+    healthy = [candidate for candidate in choice.candidates if candidate.healthy]
+    if not healthy:
+        raise ValueError("all candidates failed: print the choice, which says how")
+    structures = list(dict.fromkeys(candidate.covariance for candidate in healthy))
+    axes = one(axes)
+    for j, structure in enumerate(structures):
+        mine = [candidate for candidate in healthy if candidate.covariance == structure]
+        mine.sort(key=lambda candidate: candidate.n_components)
+        numbers = [candidate.n_components for candidate in mine]
+        style = {"color": colour(j), "ls": dashes(j), "marker": "o"}
+        scores = [choice.score(candidate) for candidate in mine]
+        axes.plot(numbers, scores, label=str(structure), **style)
     best = choice.best_candidate
-    axes.plot(
-        best.n_components, choice.score(best), "k*", markersize=14, label="best", linestyle=""
-    )
+    at = best.n_components, choice.score(best)
+    axes.plot(*at, "k*", markersize=14, label="best", linestyle="")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("number of components K")
     axes.set_ylabel(NAMES[choice.criterion])
-    axes.legend()
+    key(axes)
     return axes
