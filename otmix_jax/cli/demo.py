@@ -111,10 +111,13 @@ def _draw(fits: dict, data: om.datasets.Dataset, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main() -> None:
-    """Fits, prints, checks, draws."""
-    jax.config.update("jax_enable_x64", True)
-    kept = cache.from_environment("1")
+def run(path: Path, kept: Path | None) -> None:
+    """Fits, prints, checks, draws.
+
+    Args:
+        path: of the picture.
+        kept: the folder of compiled programs, to name it.
+    """
     data = om.datasets.old_faithful()
     print(f"otmix_jax {om.__version__}: Old Faithful, n = {len(data.x)}, K = {K}, tied covariance")
     print(f"one k-means++ start, three solvers, on {jax.devices()[0].device_kind}")
@@ -122,9 +125,14 @@ def main() -> None:
     fits = _fit_all(data.x)
     _print_table(fits, len(data.x))
     _print_identities(fits["EM"][0].mixture, data.x)
-    path = Path("demo.png")
     _draw(fits, data, path)
     print(f"\npicture: {path}")
+
+
+def main() -> None:
+    """As `make demo` runs it."""
+    jax.config.update("jax_enable_x64", True)
+    run(Path("demo.png"), cache.from_environment("1"))
 
 
 if __name__ == "__main__":
