@@ -5,11 +5,12 @@ JAX ?=
 WORKERS ?= 2
 BENCH ?=
 FUZZ ?=
+NOTEBOOKS ?=
 
 bin := $(VENV)/bin
 # $(VENV)/.installed-X says that the extra X is installed, as of pyproject.toml.
 
-.PHONY: help demo test slow nightly fuzz gpu notebooks lint format bench clean
+.PHONY: help demo test slow nightly fuzz gpu notebooks outputs docs lint format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -41,8 +42,14 @@ fuzz: $(VENV)/.installed-test  ## thousands of random inputs: the properties, an
 gpu: $(VENV)/.installed-test  ## the tests for an accelerator; give its JAX, as in JAX='jax[cuda13]'
 	$(bin)/python -m pytest -m gpu
 
-notebooks: $(VENV)/.installed-notebooks  ## execute every notebook
+notebooks: $(VENV)/.installed-notebooks  ## execute every notebook, and change none
 	$(bin)/python -m pytest -p no:cacheprovider --nbmake --nbmake-timeout=900 notebooks
+
+outputs: $(VENV)/.installed-notebooks  ## execute every notebook, and keep its outputs
+	$(bin)/python notebooks/store.py $(NOTEBOOKS)
+
+docs: $(VENV)/.installed-docs  ## build the site into docs/_build/html; a warning is an error
+	$(bin)/python -m sphinx -q -W --keep-going -c docs . docs/_build/html
 
 lint: $(VENV)/.installed-lint  ## ruff and pyright
 	$(bin)/ruff check .
@@ -57,4 +64,4 @@ bench: $(VENV)/.installed-bench  ## time against the peers and the floor, write 
 	$(bin)/python -m benchmarks.run $(BENCH)
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) demo.png benchmarks/results.json tests/.jax_cache
+	rm -rf $(VENV) demo.png benchmarks/results.json tests/.jax_cache docs/_build docs/api/*.rst
