@@ -12,6 +12,7 @@ import os
 import jax
 
 from . import (
+    control,
     families,
     fits,
     iterations,
@@ -44,6 +45,7 @@ TABLES = {
     "proportions": ("Proportions on a fixed dictionary", lambda q, _: proportions.table(q)),
     "npmle": ("The infinite mixture", lambda quick, _: npmle.table(quick)),
     "variational": ("Milliseconds per variational step", lambda q, _: variational.table(q)),
+    "control": ("What it costs to be stoppable", lambda quick, _: control.table(quick)),
     "jobs": ("Jobs of a person, seconds", lambda quick, _: jobs.table(quick)),
     "optima": ("Best optima known, reached", lambda quick, _: jobs.optima(quick)),
 }

@@ -21,9 +21,10 @@ from otmix_jax.core.tree import cast, index, replace
 from otmix_jax.families import Product, describe
 from otmix_jax.families.covariance import STRUCTURES, Projected
 from otmix_jax.families.covariance.projected import KINDS, one_hot
-from otmix_jax.fitting.course import LANES, Course, _run
+from otmix_jax.fitting.course import LANES, Course, _before, _run
 from otmix_jax.fitting.race import Policy, Pool, Race
 from otmix_jax.fitting.raced import sample
+from otmix_jax.fitting.relay import blank
 from otmix_jax.model import Objective
 from otmix_jax.priors import Prior
 from otmix_jax.solvers import EM, Gradient, Limits, Squarem
@@ -191,7 +192,11 @@ def test_lanes_that_are_not_meant_are_not_run(lanes):
     track, starts, counts, ends = lanes
     which = np.minimum(np.arange(LANES), 3)
     filled = jax.tree.map(lambda leaf: leaf[which], starts)
-    out = _run(track.quick, track.problem, filled, counts[which], 2, Squarem(), TIGHT, None)
+    told = track.problem, filled, counts[which], 2, Squarem(), TIGHT, None
+    state = blank(_before, *told)
+    _, state, account = _run(track.quick, *told, state, np.int32(10**6))
+    assert (int(account.over), int(account.live)) == (2, 0)
+    out = state.solutions
     chex.assert_trees_all_equal(
         jax.tree.map(lambda leaf: leaf[:2], (out, ends))[0], index(ends, slice(2))
     )  # noqa: E501

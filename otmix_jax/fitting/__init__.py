@@ -3,6 +3,7 @@
 from .batches import Batch as Batch
 from .choices import Candidate as Candidate
 from .choices import Choice as Choice
+from .control import Report as Report
 from .many import fit_batch as fit_batch
 from .options import Goal as Goal
 from .options import Starts as Starts

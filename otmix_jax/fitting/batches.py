@@ -6,6 +6,18 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float, Int
 
+from ..core.display import (
+    brief,
+    escaped,
+    harmless,
+    known,
+    law,
+    optional,
+    outcomes,
+    page,
+    status_line,
+)
+from ..core.files import Saved
 from ..core.tree import index, pytree
 from ..model import Mixture, Solution
 
@@ -28,7 +40,7 @@ class StartsAccount:
 
 
 @pytree
-class Batch:
+class Batch(Saved):
     """Solutions of many problems, a PyTree with leading axis b.
 
     Attributes:
@@ -41,6 +53,21 @@ class Batch:
     solution: Solution
     starts: StartsAccount
     computed_steps: Array
+
+    @harmless
+    def __repr__(self) -> str:
+        return f"Batch({self._line})"
+
+    @optional
+    def _repr_html_(self) -> str:
+        values = known(self.value)
+        shown = [] if values is None else [f"values {brief(values, 4)} nats per row"]
+        return page(f"Batch({self._line})", status_line(self.status), *map(escaped, shown))
+
+    @property
+    def _line(self) -> str:
+        count = self.status.shape[0]
+        return f"{count} problems: {outcomes(self.status)}; {law(self.mixture.components)}"
 
     @property
     def mixture(self) -> Mixture:

@@ -24,6 +24,7 @@ from ..families.coordinates import Frame
 from ..initializers.seeds import present_rows, sample_rows, start_from_plan
 from ..model import Mixture, Problem, Solution
 from ..solvers import Limits, Solver
+from .control import Watch
 from .course import between
 from .lanes import Lanes, run_lanes
 from .many import STRIDE, block_size, given, stated
@@ -130,6 +131,7 @@ def fit_counts(
     limits: Limits,
     engine: Engine | None,
     initial: dict[int, Mixture],
+    watch: Watch,
 ) -> Fits:
     """Fits every number of components to every problem (leading axis p).
 
@@ -143,6 +145,7 @@ def fit_counts(
         limits: see `fit`.
         engine: see `fit`.
         initial: for a K, the mixture that takes the place of its first start.
+        watch: who may stop it.
     """
     n_problems, size = jax.tree.leaves(problems.sample_weight)[0].shape
     shape = (n_problems, len(counts), program.n_init)
@@ -165,6 +168,7 @@ def fit_counts(
         limits,
         stride=STRIDE,
         block=1 if in_turn(x) else block_size(size, n_lanes),
+        on_round=watch.lanes(n_lanes),
     )
     # without what the solver says of its answer: components beyond K are empty on purpose
     solutions = replace(solutions, status=carry.status)

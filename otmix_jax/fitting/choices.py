@@ -4,14 +4,24 @@ import dataclasses
 import math
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import PyTree
+
+from ..core.display import escaped, harmless, optional, page, status_line, table
+from ..core.files import Saved
+from ..core.registry import storable
 from ..core.status import Status
+from ..core.tree import shape_of
 from ..families import Description, Gaussian
-from ..model import Solution
+from ..model import Mixture, RunCertificate, Solution
 from .one_column import model
 
 CRITERIA = ("bic", "aic", "icl", "cross_validation")
 
 
+@storable
 @dataclasses.dataclass(frozen=True)
 class Candidate:
     """One model that was tried. All criteria are such that lower is better.
@@ -56,8 +66,11 @@ class Candidate:
 
     @property
     def healthy(self) -> bool:
-        """Whether it can be chosen: all its components hold rows and are regular."""
-        return self.status.healthy
+        """Whether it can be chosen: all its components hold rows and are regular.
+
+        One that nobody came to before a stop is INTERRUPTED, and has no likelihood.
+        """
+        return self.status.healthy and not math.isnan(self.log_likelihood)
 
 
 def candidate(
@@ -99,8 +112,34 @@ def candidate(
     )
 
 
+def unfitted(family: Description, rows: PyTree, n_components: int, total: float) -> Candidate:
+    """A candidate that nobody came to before a stop: NaN, and INTERRUPTED."""
+    plan = shape_of((len(jax.tree.leaves(rows)[0]), n_components), float)
+    shapes = jax.tree.map(lambda leaf: shape_of(leaf.shape, leaf.dtype), rows)
+
+    def blank(shape: Any) -> Array:
+        real = jnp.issubdtype(shape.dtype, jnp.inexact)
+        return jnp.full(shape.shape, jnp.nan if real else 0, shape.dtype)
+
+    components = jax.tree.map(blank, jax.eval_shape(family.initial, shapes, plan))
+    none = jnp.asarray(jnp.nan)
+    spurious = jnp.zeros(n_components, bool)
+    solution = Solution(
+        Mixture(jnp.full(n_components, jnp.nan), components),
+        none,
+        none,
+        none,
+        RunCertificate(none, none, none, none, spurious),
+        jnp.asarray(Status.INTERRUPTED.code),
+        jnp.asarray(0, jnp.int32),
+        none[None],
+    )
+    return candidate(family, solution, total, math.nan, math.nan, 0.0, ())
+
+
+@storable
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class Choice(Saved):
     """Candidates, and the criterion that decides between them.
 
     Attributes:
@@ -110,6 +149,31 @@ class Choice:
 
     candidates: tuple[Candidate, ...]
     criterion: str
+
+    @harmless
+    def __repr__(self) -> str:
+        best = self.best_candidate
+        return (
+            f"Choice({best.n_components} x {best.covariance}, best of {len(self.candidates)} by "
+            f"{self.criterion}={getattr(best, self.criterion):.6g})"
+        )
+
+    @optional
+    def _repr_html_(self) -> str:
+        best = self.best_candidate
+        head = ["components", "K", "log-likelihood", "parameters", self.criterion, "status"]
+        rows = [
+            [
+                escaped(one.covariance) + (" <b>(best)</b>" if one is best else ""),
+                str(one.n_components),
+                f"{one.log_likelihood:.2f}",
+                str(one.n_parameters),
+                f"{getattr(one, self.criterion):.2f}",
+                status_line(one.status),
+            ]
+            for one in sorted(self.candidates, key=self.score)
+        ]
+        return page(repr(self), table(head, rows))
 
     def score(self, candidate: Candidate) -> float:
         """The criterion of a candidate; lower is better, infinite if it failed."""

@@ -17,7 +17,7 @@ from ..families.covariance import Covariance, Projected
 from ..families.covariance.projected import KINDS
 from ..families.elliptical import structure
 from ..model import Solution
-from .choices import Candidate, candidate
+from .choices import Candidate, candidate, unfitted
 from .course import Course
 from .given import starts
 from .programs import Program, Task, frame_of
@@ -48,6 +48,10 @@ class Contest:
         found = []
         for task in self.tasks:
             for alike in in_one_program(self.counts, task.program.family):
+                if found and task.watch.stops():
+                    family = task.program.family, self.rows
+                    found += [unfitted(*family, int(count), self.total) for count in alike]
+                    continue
                 own = dataclasses.replace(self, counts=alike)
                 found += _Family(own, task, self._kind(task.program)).candidates()
         return found
@@ -80,6 +84,7 @@ class _Family:
         n, largest = len(jax.tree.leaves(contest.rows)[0]), int(contest.counts.max())
         self.most, self.width = sizes(n, largest, task.goal, task.program.family)
         self.sampled = n > 2 * self.most
+        self.watch = task.watch
 
     def race(self, weights: np.ndarray | None) -> Race:
         """The race on rows of these weights, or on some of them."""
@@ -116,7 +121,8 @@ class _Family:
 
     def candidates(self) -> list[Candidate]:
         """One for each number of components."""
-        begin, contest = time.perf_counter(), self.contest
+        begin, contest, family = time.perf_counter(), self.contest, self.task.program.family
+        self.watch.stage(str(family), offset=_volume(self.frame))
         race = self.race(contest.weights)
         pool, winners, whole = self.answers(race, contest.weights, self.given(race))
         held = self.held_out(race, winners)
@@ -126,10 +132,14 @@ class _Family:
         for number, count in enumerate(contest.counts.tolist()):
             place = winners.counts.tolist().index(count)
             solution = index(winners.solutions, place)
+            if self.watch.cut and np.isnan(solution.objective):
+                made.append(unfitted(family, contest.rows, count, contest.total))
+                continue
+            answer = self.leave(solution, race.order(solution.mixture, count))
             made.append(
                 candidate(
-                    self.task.program.family,
-                    self.leave(solution, race.order(solution.mixture, count)),
+                    family,
+                    replace(answer, status=self.watch.told(answer.status)),
                     contest.total,
                     whole.overlap(solution.mixture),
                     float(held[number]),
@@ -153,7 +163,10 @@ class _Family:
         """Mean negative log-likelihood of held-out rows, for each number; NaN without folds."""
         contest = self.contest
         value = np.full(len(contest.counts), np.nan if not len(contest.held) else 0.0)
-        for held in contest.held:
+        for fold_number, held in enumerate(contest.held):
+            if self.watch.stops():
+                break
+            self.watch.stage(f"{self.task.program.family}, fold {fold_number + 1}")
             whole = np.ones(len(held)) if contest.weights is None else contest.weights
             fold = self.race(whole - held)
             given = [Start(race.shares(winners, place)[0]) for place in range(len(winners.counts))]
@@ -164,7 +177,8 @@ class _Family:
                 lost = out.value(solution.mixture) * held.sum() / contest.held.sum()
                 failed = solution.status >= int(Status.COLLAPSED)
                 value[number] += np.nan if failed else lost
-        return value + _volume(self.frame)
+        # of a fold that was stopped the answers are worse than they would be
+        return np.where(self.watch.cut, np.nan, value + _volume(self.frame))
 
     def leave(self, solution: Solution, order: np.ndarray) -> Solution:
         """In the units of the rows, and of its own structure."""

@@ -18,6 +18,7 @@ from jax.tree_util import Partial
 from jaxtyping import Float, PyTree
 
 from ..core.compiling import Quick, in_turn
+from ..core.status import Status
 from ..core.tree import index, replace, shape_of
 from ..engine import (
     Columns,
@@ -37,7 +38,8 @@ from ..families.covariance.projected import held, one_hot
 from ..initializers.assigned import started
 from ..model import Mixture, Objective, Problem, Solution
 from ..solvers import Limits, Solver
-from ..solvers.loop import run
+from .control import Watch
+from .relay import Account, Relay, blank, in_relay, relay_before
 
 LANES, CHUNK = 64, 32
 """Starts that a program runs, or draws, one after another, at most."""
@@ -73,6 +75,7 @@ class Course:
         limits: of the answer.
         engine: how a pass over the rows is made; None chooses.
         kind: the structure of `Projected` covariances.
+        watch: who may stop its runs.
     """
 
     family: Description
@@ -82,6 +85,7 @@ class Course:
     limits: Limits
     engine: Engine | None
     kind: type[Covariance] | None = None
+    watch: Watch = dataclasses.field(default_factory=Watch)
 
     def work(self, n_components: int) -> float:
         """About what a step costs: rows x components x numbers of a component."""
@@ -122,12 +126,25 @@ class Course:
         )
 
     def run(self, starts: Mixture, counts: np.ndarray, limits: Limits) -> Solution:
-        """Every start to its end, on the host: leading axis [s]."""
-        total, parts = len(counts), []
+        """Every start to its end, on the host: leading axis [s].
+
+        Stopped, runs are as far as they came; those that never began are NON_FINITE, and hold
+        their starts.
+        """
+        total, parts, work = len(counts), [], self.work(self.n_components)
         for number, part in enumerate(_chunks((starts, counts), total, LANES)):
+            if parts and self.watch.stops():
+                parts.append(_unrun(parts[0], part[0], 0))
+                continue
             meant = min(LANES, total - number * LANES)
-            found = _run(self.quick, self.problem, *part, meant, self.solver, limits, self.engine)
-            parts.append(jax.device_get(found))
+            told = self.problem, *part, meant, self.solver, limits, self.engine
+            program = functools.partial(_run, self.quick, *told)
+            found, account = self.watch.drive(program, blank(_before, *told), work)
+            found = jax.device_get(found)
+            if account.live:
+                # the one that runs has an answer too
+                found = _unrun(found, part[0], int(account.over) + 1)
+            parts.append(found)
         return _joined(parts, total)
 
     def costs(self, mixture: Mixture) -> Float[np.ndarray, "n k"]:
@@ -172,6 +189,54 @@ def _drawn(
     return in_turn(one, n_lanes, len(own))
 
 
+NEVER = {
+    "value": np.nan,
+    "negative_log_likelihood": np.nan,
+    "objective": np.nan,
+    "history": np.nan,
+    "status": Status.NON_FINITE.code,
+    "n_steps": np.int32(0),
+}
+"""What a run that never began says of itself."""
+
+
+def _unrun(found: Solution, starts: Mixture, begun: int) -> Solution:
+    """Solutions on the host, of which those from `begun` on hold their starts."""
+    lost = np.arange(len(found.status)) >= begun
+    keystr = jax.tree_util.keystr
+    given = {keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(starts)}
+
+    def chosen(path: Any, leaf: Any) -> Any:
+        name = path[0].name
+        if name != "mixture" and name not in NEVER:
+            return leaf
+        instead = NEVER[name] if name in NEVER else given[keystr(path[1:])]
+        return np.where(lost.reshape(-1, *(1,) * (leaf.ndim - 1)), instead, leaf)
+
+    # by name: what is made of host arrays is no solution yet
+    return jax.tree_util.tree_map_with_path(chosen, found)
+
+
+def _objective(problem: Problem, starts: Mixture, engine: Engine | None) -> Objective:
+    engine = engine or compact(index(starts.components, 0), problem.n_rows, problem.dtype)
+    return Objective.of(problem, engine)
+
+
+def _before(
+    problem: Problem,
+    starts: Mixture,
+    counts: Array,
+    n_lanes: Array | int,
+    solver: Solver,
+    limits: Limits,
+    engine: Engine | None,
+) -> Relay:
+    """Of the type of a state."""
+    del n_lanes
+    objective = _objective(problem, starts, engine)
+    return relay_before(objective, solver, limits, index(starts, 0), len(counts))
+
+
 def _each(
     problem: Problem,
     starts: Mixture,
@@ -180,17 +245,17 @@ def _each(
     solver: Solver,
     limits: Limits,
     engine: Engine | None,
-) -> Solution:
-    """One after the other, each to its own end: none waits for the longest."""
-    engine = engine or compact(index(starts.components, 0), problem.n_rows, problem.dtype)
-    objective = Objective.of(problem, engine)
+    state: Relay,
+    most: Array,
+) -> tuple[Solution, Relay, Account]:
+    """A leg of them: each of at most `limits`, all together of at most so many steps."""
+    objective = _objective(problem, starts, engine)
 
-    def one(lane: Array) -> Solution:
-        mixture = index(starts, lane)
-        meant = jnp.arange(mixture.log_weights.shape[0]) < counts[lane]
-        return run(objective, solver, mixture, limits, meant)
+    def meant(lane: Array) -> Array:
+        return jnp.arange(starts.log_weights.shape[1]) < counts[lane]
 
-    return in_turn(one, n_lanes, len(counts))
+    told = functools.partial(index, starts), meant, n_lanes
+    return in_relay(objective, solver, limits, *told, state, most)
 
 
 def _cost_matrix(problem: Problem, mixture: Mixture) -> Array:

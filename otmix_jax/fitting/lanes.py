@@ -15,10 +15,12 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Int, PyTree
 
+from ..core.status import Status
 from ..core.tree import index, pytree, replace
 from ..engine import Engine
 from ..model import Mixture, Objective, Problem, Solution
-from ..solvers.loop import Carry, Limits, Solver, advance, finish, running, start
+from ..solvers.loop import Carry, Limits, Solver, finish, running, start
+from .relay import leg
 
 
 @pytree
@@ -116,16 +118,8 @@ def advance_round(
     before = carry
 
     def one(lane: Array) -> Carry:
-        objective = lanes.objective(lane)
-
-        def due(state: tuple[Carry, Array]) -> Array:
-            return running(limits, state[0]) & (state[1] < stride)
-
-        def step(state: tuple[Carry, Array]) -> tuple[Carry, Array]:
-            return advance(objective, solver, limits, state[0]), state[1] + 1
-
         # under vmap it runs as long as the longest of its block: `_computed` counts that
-        return jax.lax.while_loop(due, step, (index(before, lane), jnp.zeros((), jnp.int32)))[0]
+        return leg(lanes.objective(lane), solver, limits, index(before, lane), stride)[0]
 
     count = jnp.sum(live)
     carry = _blocked(one, compact, count, block, carry)
@@ -151,6 +145,17 @@ def end(lanes: Lanes, carry: Carry, solver: Solver, block: int) -> Solution:
     return _all(one, lanes, block)
 
 
+@jax.jit
+def leave(limits: Limits, carry: Carry) -> Carry:
+    """The state with lanes that still run as INTERRUPTED."""
+
+    def one(carry: Carry) -> Carry:
+        left = jnp.where(running(limits, carry), int(Status.INTERRUPTED), carry.status)
+        return replace(carry, status=left.astype(jnp.int32))
+
+    return jax.vmap(one)(carry)
+
+
 def run_lanes(
     make: Callable[[Any, Problem], Mixture],
     lanes: Lanes,
@@ -160,7 +165,7 @@ def run_lanes(
     *,
     stride: int,
     block: int,
-    on_round: Callable[[int], Any] = lambda live: None,
+    on_round: Callable[[int, int], bool],
 ) -> tuple[Carry, Solution, int]:
     """All lanes to their end.
 
@@ -172,7 +177,8 @@ def run_lanes(
         limits: one for all.
         stride: steps between two looks of the host.
         block: lanes that advance together.
-        on_round: called with the number of lanes that still run.
+        on_round: called with the number of lanes that still run, and the steps computed in all;
+            whether to leave them, INTERRUPTED, as they are.
 
     Returns:
         The last state and the solutions with leading axis l, and the steps of lanes computed.
@@ -183,5 +189,7 @@ def run_lanes(
         carry, still, spent = advance_round(lanes, carry, solver, limits, stride, block)
         # int() is the round's only wait for the device
         live, computed = int(still), computed + int(spent)
-        on_round(live)
+        if on_round(live, computed) and live:
+            carry = leave(limits, carry)
+            break
     return carry, end(lanes, carry, solver, block), computed

@@ -25,12 +25,12 @@ from ..solvers.loop import run
 from ..transport.couplings import Coupling
 from . import edge
 from .batches import Batch, StartsAccount
+from .control import Report, Watch
 from .directions import spread_batch
 from .given import check_leading
 from .lanes import Lanes, run_lanes
 from .options import Goal, Starts
 from .programs import Program, Task, best_start, first_mixture, guard, start_keys, with_guard
-from .progress import Progress
 from .ragged import Ragged, buckets, ladder, pad, read_batch
 from .single import ConvergenceWarning
 
@@ -53,6 +53,8 @@ def fit_batch(
     engine: Engine | None = None,
     slice_lanes: int = 4096,
     progress: bool | Callable[[int, int], Any] = False,
+    time_limit: float | None = None,
+    callback: Callable[[Report], Any] | None = None,
 ) -> Batch:
     """Fits a mixture to each of many data sets, all of them at once, from several starts each.
 
@@ -80,8 +82,11 @@ def fit_batch(
         solver: see `fit`.
         engine: see `fit`.
         slice_lanes: at most so many starts are in memory at once, per thread.
-        progress: True for a line on the standard error stream, or a function that is called with
-            the number of starts that are done, and of all.
+        progress: see `fit`, or a function that is called with the number of starts that are
+            done, and of all.
+        time_limit: see `fit`; looked at after every 8 steps of the starts in memory. A problem of
+            which a start was stopped is INTERRUPTED, and NaN if none had begun.
+        callback: see `fit`.
 
     Returns:
         A `Batch`.
@@ -122,8 +127,10 @@ def fit_batch(
         goal = same.goal(goal)
         # of each data set by itself: a tied covariance is an average over components alone
         initial = initial if initial is None else jax.vmap(same.start)(initial)
-    task = _Shared(program, goal, strength, solver, limits, engine, seed, initial)
-    batch = _run(task, ragged, lanes, Progress.of(progress, len(ragged.position) * n_init))
+    with Watch(progress, time_limit, callback) as watch:
+        watch.stage("batch", len(ragged.position) * n_init)
+        task = _Shared(program, goal, strength, solver, limits, engine, watch, seed, initial)
+        batch = _run(task, ragged, lanes)
     _report(batch)
     if ragged.directions is None:
         return batch
@@ -139,34 +146,50 @@ class _Shared(Task):
     initial: Mixture | None
 
 
-def _run(task: _Shared, ragged: Ragged, slice_lanes: int, progress: Progress) -> Batch:
+def _run(task: _Shared, ragged: Ragged, slice_lanes: int) -> Batch:
     slices = _slices(ragged.sizes, task.program.n_init, slice_lanes)
     # JAX keeps this switch per thread.
     wide = jax.dtypes.canonicalize_dtype(np.float64) == np.float64
 
-    def work(one: tuple[np.ndarray, int, int]) -> tuple[Any, int]:
+    def work(one: tuple[np.ndarray, int, int]) -> tuple[Any, int] | None:
+        if task.watch.stops():
+            return None
         with jax.enable_x64(wide):
-            return _solve_slice(task, ragged, *one, progress)
+            return _solve_slice(task, ragged, *one)
 
     with ThreadPoolExecutor(_threads(task.goal.coupling)) as pool:
         try:
             parts = list(pool.map(work, slices))
         except BaseException:  # an interrupt, or the user's own function: the other threads end too
-            progress.stop()
+            task.watch.ask("an exception")
             raise
-    progress.close()
-    n_sets = len(ragged.status)
-    like = parts[0][0] if parts else _shapes(task, ragged)
+    done = [part for part in parts if part is not None]
+    if task.watch.cut and not done:
+        raise KeyboardInterrupt
+    n_sets, why = len(ragged.status), ragged.status.copy()
+    like = done[0][0] if done else _shapes(task, ragged)
     answer = jax.tree.map(lambda s: _empty((n_sets, *s.shape[1:]), s.dtype), like)
-    for (members, *_), (part, _) in zip(slices, parts, strict=True):
-        for whole, leaf in zip(jax.tree.leaves(answer), jax.tree.leaves(part), strict=True):
+    for (members, *_), part in zip(slices, parts, strict=True):
+        places = ragged.position[members]
+        if part is None:
+            why[places] = Status.INTERRUPTED
+            continue
+        for whole, leaf in zip(jax.tree.leaves(answer), jax.tree.leaves(part[0]), strict=True):
             # places beyond the members are no data sets
-            whole[ragged.position[members]] = leaf[: len(members)]
+            whole[places] = leaf[: len(members)]
     solution, starts = jax.tree.map(jnp.asarray, answer)
     # What could not be fitted says why; the rest of it stays NaN.
-    solution = replace(solution, status=jnp.maximum(solution.status, ragged.status))
-    starts = replace(starts, status=jnp.maximum(starts.status, ragged.status[:, None]))
-    return Batch(solution, starts, jnp.asarray(float(sum(spent for _, spent in parts))))
+    starts = replace(starts, status=jnp.maximum(starts.status, why[:, None]))
+    status = _of_starts(jnp.maximum(solution.status, why), starts.status)
+    solution = replace(solution, status=status)
+    return Batch(solution, starts, jnp.asarray(float(sum(spent for _, spent in done))))
+
+
+def _of_starts(status: Array, starts: Array) -> Array:
+    """A problem is INTERRUPTED where one of its starts is, though the best of them had ended."""
+    stopped = jnp.any(starts == int(Status.INTERRUPTED), axis=1)
+    stopped &= status <= int(Status.STALLED)
+    return jnp.where(stopped, Status.INTERRUPTED.code, status)
 
 
 def _threads(coupling: Coupling) -> int:
@@ -206,7 +229,6 @@ def _solve_slice(
     members: np.ndarray,
     size: int,
     places: int,
-    progress: Progress,
 ) -> tuple[tuple[Solution, StartsAccount], int]:
     x, weights = pad(ragged, members, size, places)
     n_init = task.program.n_init
@@ -225,7 +247,7 @@ def _solve_slice(
         task.limits,
         stride=STRIDE,
         block=block_size(size, len(members) * n_init),
-        on_round=progress.slice(len(members) * n_init),
+        on_round=task.watch.lanes(len(members) * n_init),
     )
     # to the host at once: answers of slices would pile up on the device
     return jax.device_get(_choose(task.program, solutions, frame, problems.prior)), computed

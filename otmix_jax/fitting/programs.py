@@ -19,6 +19,7 @@ from ..families import Description
 from ..families.coordinates import Frame
 from ..model import Mixture, Problem
 from ..solvers import Limits, Solver
+from .control import Watch
 from .options import Goal
 
 SIDE_BY_SIDE = 100_000
@@ -48,6 +49,7 @@ class Task:
         solver: how.
         limits: until when.
         engine: how a pass over the rows is made; None chooses by shape.
+        watch: who may stop it.
     """
 
     program: Program
@@ -56,6 +58,7 @@ class Task:
     solver: Solver
     limits: Limits
     engine: Engine | None
+    watch: Watch
 
 
 def frame_of(rows: PyTree, weights: np.ndarray | None, family: Description) -> Frame:

@@ -20,6 +20,7 @@ from ..initializers.portfolio import portfolio
 from ..initializers.seeds import SHARE
 from ..initializers.surgery import exchanged, grown, responsibilities, shrunk
 from ..model import Mixture, Solution
+from .control import Watch
 from .course import Course
 
 SAME = 0.05
@@ -105,6 +106,7 @@ class Race:
         policy: Policy,
     ):
         self.course, self.z, self.weight, self.rng, self.policy = course, z, weight, rng, policy
+        self.watch = course.watch
         self.n_rows = float(weight.sum() ** 2 / (weight**2).sum())
 
     def first(self, pool: Pool, most: int) -> list[int]:
@@ -117,7 +119,8 @@ class Race:
             mine = [place for place in order if pool.counts[place] == count]
             apart: list[int] = []
             for place in mine:
-                gaps = (objective[place] - objective[apart]) * self.n_rows
+                with np.errstate(invalid="ignore"):  # of two that have none
+                    gaps = (objective[place] - objective[apart]) * self.n_rows
                 if (np.abs(gaps) > SAME).all():
                     apart.append(place)
             kept += (apart + [place for place in mine if place not in apart])[:most]
@@ -152,6 +155,8 @@ class Race:
         mixtures = self.course.draw(plans, np.array([start.own for start in starts]))
         short = self.go(mixtures, counts, self.policy.sprint, 0.0)
         short = short.take(self.first(short, most))
+        if self.watch.stops():
+            return short
         rough, steps = max(ROUGH, float(self.course.limits.gap)), int(self.course.limits.max_steps)
         return self.go(short.solutions.mixture, short.counts, steps, rough)
 
@@ -218,6 +223,8 @@ class Race:
         # one component has one optimum
         vain = {count: 0 if count > 1 else self.policy.patience for count in counts}
         while open_ := [count for count in counts if vain[count] < self.policy.patience]:
+            if self.watch.stops():
+                return pool
             before, pool = self.lowest(pool), self.attempt(pool, open_, draw)
             after, draw = self.lowest(pool), not draw
             for count in open_:
@@ -225,7 +232,7 @@ class Race:
                 vain[count] = 0 if won else vain[count] + 1
         for _ in range(self.policy.passes):
             starts = self.neighbours(pool)
-            if not starts:
+            if not starts or self.watch.stops():
                 break
             before, pool = self.lowest(pool), pool.join(self.heat(starts, 2))
             after = self.lowest(pool)
@@ -248,6 +255,8 @@ class Race:
             for count in np.unique(pool.counts)
         }
         while batch := [place for places in waiting.values() for place in places[:most]]:
+            if self.watch.stops():
+                break
             waiting = {count: places[most:] for count, places in waiting.items()}
             ends = pool.take(batch)
             if on is not None:
@@ -259,5 +268,17 @@ class Race:
             for place in self.first(done, 1):
                 if done.solutions.status[place] <= int(Status.STALLED):
                     waiting[int(done.counts[place])] = []
+        if self.watch.cut:
+            # of some numbers nothing may have been run to the end
+            ends = self.unpolished(pool, on)
+            done = ends if done is None else done.join(ends)
         assert done is not None
         return done.take(self.first(done, 1))
+
+    def unpolished(self, pool: Pool, on: Course | None) -> Pool:
+        """The best of each number of components as they are; what they are worth on all rows."""
+        ends = pool.take(self.first(pool, 1))
+        if on is None:
+            return ends
+        course = dataclasses.replace(on, watch=Watch())
+        return self.go(ends.solutions.mixture, ends.counts, 0, 0.0, course)

@@ -33,13 +33,16 @@ def raced(
     most, width = sizes(n, count, task.goal, task.program.family)
     sampled = n > 2 * most
     few = sample(rows, weights, most, rng) if sampled else (rows, weights)
+    prior = task.goal.prior and task.goal.prior.into(frame)
+    task.watch.stage("race", offset=float(frame.log_volume))
     course, z, a = course_of(*few, frame, width, task)
     race = Race(course, z, a, rng, Policy.of_work(course.work(count)))
     pool = race.pool([count])
     whole = whole_course(course, rows, weights, frame, task) if sampled else None
+    task.watch.stage("finish", offset=float(frame.log_volume))
     answer = index(race.winners(pool, whole).solutions, 0)
     order = race.order(answer.mixture, count)
-    return left(answer, order, frame, task.goal.prior and task.goal.prior.into(frame))
+    return left(answer, order, frame, prior)
 
 
 def sizes(n: int, n_components: int, goal: Goal, family: Description) -> tuple[int, int]:
@@ -63,7 +66,8 @@ def course_of(
     prior = goal.prior and goal.prior.into(frame)
     problem = Problem(x, a, goal.epsilon, goal.coupling, prior, goal.learn_weights)
     problem = with_guard(task.program, problem.checked(), task.strength)
-    course = Course(family, problem, width, task.solver, task.limits, task.engine)
+    told = task.solver, task.limits, task.engine
+    course = Course(family, problem, width, *told, watch=task.watch)
     z = np.asarray(family.embed(problem.x), float)
     return course, z, np.ones(len(z)) if a is None else a
 

@@ -1,8 +1,10 @@
 """How many components, and of which shape: every candidate fitted, one criterion."""
 
 import dataclasses
+import math
 import time
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -22,14 +24,15 @@ from ..solvers import Limits, Solver, Squarem
 from . import edge
 from .candidates import Fits, about_same_rows, apart, fit_counts, held_out, overlaps
 from .cells import check_missing
-from .choices import CRITERIA, Candidate, Choice, candidate
+from .choices import CRITERIA, Candidate, Choice, candidate, unfitted
 from .contest import Contest, in_one_program
+from .control import Report, Watch
 from .directions import left_out
 from .given import check_starts, check_strengths
 from .one_column import distinct, repeated
 from .options import Goal, Starts
 from .programs import Program, Task, frame_of, guard
-from .single import FitError
+from .single import ConvergenceWarning, FitError
 
 COVARIANCES = ("full", "tied", "diagonal", "spherical")
 
@@ -50,6 +53,9 @@ def select(
     limits: Limits = Limits(),
     solver: Solver = Squarem(),
     engine: Engine | None = None,
+    progress: bool = False,
+    time_limit: float | None = None,
+    callback: Callable[[Report], Any] | None = None,
 ) -> Choice:
     """Fits every K of every family and ranks them; lower criteria are better.
 
@@ -79,13 +85,20 @@ def select(
         limits: see `solvers.Limits`.
         solver: see `fit`.
         engine: see `fit`.
+        progress: see `fit`.
+        time_limit: see `fit`. Stopped, candidates whose search was not over are INTERRUPTED; those
+            that nobody came to, and criteria that were not reached, are NaN and never chosen.
+        callback: see `fit`.
 
     Returns:
         A `Choice`. Candidates that failed are marked by their status and never chosen.
 
     Raises:
         ValueError: for input that cannot be fitted, or an unknown criterion.
-        FitError: if every candidate failed.
+        FitError: if every candidate failed, or none had its criterion before a stop.
+
+    Warns:
+        ConvergenceWarning: where it was stopped.
 
     Example:
         >>> import otmix_jax as om
@@ -126,26 +139,44 @@ def select(
         described.check(rows)
     largest, initializer = int(counts.max()), starts.initializer or kmeans_plus_plus
     one_column = np.shape(rows)[1:] == (1,)
-    tasks = []
+    tasks, watch = [], Watch(progress, time_limit, callback)
     for described in distinct(families) if one_column else families:
         checked, strength = edge.check_goal(goal, largest, described)
         program = Program(described, initializer, largest, n_init or 1, guard(strength))
-        tasks.append(Task(program, checked, strength, solver, limits, engine))
+        tasks.append(Task(program, checked, strength, solver, limits, engine, watch))
     told = rows, weights, held, total, counts
-    if n_init is None:
-        candidates = Contest(*told, rng, tasks, initial).candidates()
-    else:
-        candidates = [one for task in tasks for one in _tabled(task, told, key, initial)]
+    with watch:
+        if n_init is None:
+            candidates = Contest(*told, rng, tasks, initial).candidates()
+        else:
+            candidates = [one for task in tasks for one in _tabled(task, told, key, initial)]
     candidates = repeated(candidates, families) if one_column else candidates
     if directions is not None:
         candidates = [
             dataclasses.replace(one, solution=directions.spread(one.solution)) for one in candidates
         ]
     choice = Choice(tuple(candidates), criterion)
+    if watch.cut:
+        _report(choice, watch)
     if not choice.best_candidate.healthy:
         status = min(one.status for one in candidates)
         raise FitError(f"{status.name} in every candidate. {status.remedy}", choice.best)
     return choice
+
+
+def _report(choice: Choice, watch: Watch) -> None:
+    """Says what a stop left undone."""
+    by, remedy = f"INTERRUPTED by {watch.reason}", Status.INTERRUPTED.remedy
+    reached = [one for one in choice.candidates if math.isfinite(choice.score(one))]
+    if not reached:
+        raise FitError(f"{by} before any candidate had its {choice.criterion}.", choice.best)
+    stopped = sum(one.status == Status.INTERRUPTED for one in reached)
+    message = (
+        f"{by}: of {len(choice.candidates)} candidates {len(choice.candidates) - len(reached)} "
+        f"have no {choice.criterion}, and the search of {stopped} was not over. {remedy}"
+    )
+    # 3: the warning names the line that called `select`
+    warnings.warn(message, ConvergenceWarning, stacklevel=3)
 
 
 def _families(family: Any, covariance: Any) -> list[Description]:
@@ -162,6 +193,9 @@ def _tabled(task: Task, told: Any, key: Any, initial: Any) -> list[Candidate]:
     rows, weights, held, total, counts = told
     found = []
     for alike in in_one_program(counts, task.program.family):
+        if task.watch.n_steps and task.watch.stops():
+            found += [unfitted(task.program.family, rows, int(k), total) for k in alike]
+            continue
         program = dataclasses.replace(task.program, n_components=int(alike.max()))
         table = _Table(rows, weights, held, total, alike, program)
         found += table.candidates(task, edge.check_key(key), table.initial(initial))
@@ -228,16 +262,17 @@ class _Table:
         rows = x, self.weights, self.frame
         problems = about_same_rows(program, task.goal, task.strength, *rows)
         how = task.solver, task.limits, task.engine
-        fits = fit_counts(program, x, problems, self.counts, key, *how, initial)
+        task.watch.stage(str(program.family), len(self.weights) * len(self.counts) * program.n_init)
+        fits = fit_counts(program, x, problems, self.counts, key, *how, initial, task.watch)
         whole = jax.tree.map(lambda leaf: leaf[0], fits.solution)
         row_weight = self.weights[0] / jnp.sum(self.weights[0])
         overlap = np.asarray(overlaps(whole.mixture, self.x, row_weight))
-        held = self._held_out(fits)
+        held = np.where(task.watch.cut, np.nan, self._held_out(fits))
         seconds = time.perf_counter() - begin
         steps = np.sum(np.asarray(fits.n_steps), axis=0)
         share = seconds * steps / max(steps.sum(), 1)
         return [
-            self._candidate(fits, number, *own, problems.prior)
+            self._candidate(fits, number, *own, problems.prior, task.watch)
             for number, own in enumerate(zip(overlap, held, share, strict=True))
         ]
 
@@ -250,10 +285,18 @@ class _Table:
         return np.where(failed, np.nan, value + float(self.frame.log_volume))
 
     def _candidate(
-        self, fits: Fits, number: int, overlap: Any, held: Any, seconds: Any, prior: Any
+        self,
+        fits: Fits,
+        number: int,
+        overlap: Any,
+        held: Any,
+        seconds: Any,
+        prior: Any,
+        watch: Watch,
     ) -> Candidate:
         count = int(self.counts[number])
         solution = apart(count, fits.solution, number, self.frame, prior)
+        solution = replace(solution, status=watch.told(solution.status))
         values = np.asarray(fits.start_values)[0, number] + float(self.frame.log_volume)
         return candidate(
             self.program.family,

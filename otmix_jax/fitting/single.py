@@ -2,23 +2,25 @@
 
 import functools
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import PRNGKeyArray, PyTree
 
 from ..core.status import Status
-from ..core.tree import cast, index
+from ..core.tree import cast, index, replace
 from ..engine import Engine
 from ..families.coordinates import Frame
 from ..initializers import kmeans
 from ..model import Mixture, Objective, Problem, Solution
 from ..solvers import Limits, Solver, Squarem
-from ..solvers.loop import run
 from ..transport.couplings import Coupling
 from . import edge
+from .control import Report, Watch
 from .directions import SAMPLE, left_out, sample_of
 from .options import Goal, Starts
 from .programs import (
@@ -34,6 +36,16 @@ from .programs import (
     with_guard,
 )
 from .raced import raced
+from .relay import (
+    Abreast,
+    Account,
+    Relay,
+    abreast,
+    abreast_before,
+    blank,
+    in_relay,
+    relay_before,
+)
 
 
 class ConvergenceWarning(UserWarning):
@@ -62,6 +74,9 @@ def fit(
     limits: Limits = Limits(),
     solver: Solver = Squarem(),
     engine: Engine | None = None,
+    progress: bool = False,
+    time_limit: float | None = None,
+    callback: Callable[[Report], Any] | None = None,
 ) -> Solution:
     """Fits a mixture: many starts race, and the best answer is kept.
 
@@ -90,6 +105,11 @@ def fit(
             estimated to win less than .001 nats of the total log-likelihood.
         solver: `EM()`, `Squarem()`, `Gradient(optimizer)`, ...
         engine: how a pass over the rows is made; None chooses by shape (see `explain`).
+        progress: True shows how far it is, by tqdm where that is installed.
+        time_limit: seconds after which the best so far is returned, INTERRUPTED; looked at about
+            every quarter of a second, not while the compiler works (docs/control.md).
+        callback: is given a `fitting.Report` then; if it returns True or raises StopIteration, the
+            best so far is returned. So it is at Ctrl-C; a second one within 2 seconds aborts.
 
     Returns:
         The `Solution` with the lowest objective among the healthy answers, in the coordinates and
@@ -124,19 +144,89 @@ def fit(
         rows, goal, initial = directions.of(rows), directions.goal(goal), directions.starts(initial)
     frame = frame_of(rows, weights, described)
     program = Program(described, starts.initializer or kmeans, count, n_init or 1, guard(strength))
-    if n_init is None:
-        task = Task(program, goal, strength, solver, limits, engine)
-        solution = raced(rows, weights, frame, rng, task)
-    else:
-        problem, seed = framed(rows, weights, goal, frame).checked(), edge.check_key(key)
-        if initial is not None:
-            # it is in the units of the rows, the fit in those of the frame
-            initial = initial.out_of(frame.inverse)
-        told = problem, seed, strength, solver, limits, engine, initial, frame
-        solution = _best_of_starts(program, *told)
+    with Watch(progress, time_limit, callback) as watch:
+        task = Task(program, goal, strength, solver, limits, engine, watch)
+        if n_init is None:
+            solution = raced(rows, weights, frame, rng, task)
+        else:
+            problem, seed = framed(rows, weights, goal, frame).checked(), edge.check_key(key)
+            if initial is not None:
+                # it is in the units of the rows, the fit in those of the frame
+                initial = initial.out_of(frame.inverse)
+            solution = _in_legs(task, problem, seed, initial, frame)
+    solution = replace(solution, status=watch.told(solution.status))
     solution = solution if directions is None else directions.spread(solution)
-    _report(solution, program, goal.coupling, rows, weights)
+    _report(solution, program, goal.coupling, rows, weights, watch)
     return solution
+
+
+def _in_legs(task: Task, problem: Problem, key: Any, initial: Any, frame: Frame) -> Solution:
+    """Starts that run to their ends, or until they are stopped."""
+    how = task.strength, task.solver, task.limits, task.engine
+    told = problem, key, *how, initial, frame
+    program, watch = task.program, task.watch
+    watch.stage("starts", program.n_init, float(frame.log_volume))
+    state = blank(_states(program), *told)
+    best, _ = watch.drive(
+        functools.partial(_best_of_starts, program, *told), state, _work(program, problem)
+    )
+    return best
+
+
+def _in_turn(program: Program, problem: Problem) -> bool:
+    """Starts on few rows run side by side; on many, which fill the machine, one by one."""
+    size = sum(leaf.size for leaf in jax.tree.leaves(problem.x))
+    return program.n_init == 1 or size > SIDE_BY_SIDE
+
+
+def _work(program: Program, problem: Problem) -> float:
+    """About what a step costs; see `Course.work`."""
+    columns = sum(leaf.size for leaf in jax.tree.leaves(problem.x)) / problem.n_rows
+    lanes = 1 if _in_turn(program, problem) else program.n_init
+    return lanes * problem.n_rows * program.n_components * (8 + columns)
+
+
+def _begin(
+    program: Program,
+    problem: Problem,
+    key: PRNGKeyArray,
+    strength: Any,
+    engine: Engine | None,
+    initial: Mixture | None,
+) -> tuple[Objective, Callable[[Array], Mixture]]:
+    """What is minimised, and where a start begins."""
+    problem = with_guard(program, problem, strength)
+    keys = start_keys(key, program.n_init)
+
+    def begin(lane: Array) -> Mixture:
+        first = first_mixture(program, keys[lane], problem) if initial is None else initial
+        # a start of another precision would change the type of the loop's carry
+        return cast(first, problem.dtype)
+
+    return Objective.of(problem, engine), begin
+
+
+@functools.lru_cache(maxsize=256)
+def _states(program: Program) -> Callable[..., Relay | Abreast]:
+    """The state before a program's first leg, as a function of the others' arguments."""
+    return functools.partial(_before, program)
+
+
+def _before(
+    program: Program,
+    problem: Problem,
+    key: PRNGKeyArray,
+    strength: Any,
+    solver: Solver,
+    limits: Limits,
+    engine: Engine | None,
+    initial: Mixture | None,
+    frame: Frame,
+) -> Relay | Abreast:
+    del frame
+    objective, begin = _begin(program, problem, key, strength, engine, initial)
+    before = relay_before if _in_turn(program, problem) else abreast_before
+    return before(objective, solver, limits, begin(jnp.asarray(0)), program.n_init)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -150,29 +240,33 @@ def _best_of_starts(
     engine: Engine | None,
     initial: Mixture | None,
     frame: Frame,
-) -> Solution:
-    """Starts on few rows run side by side; on many, which fill the machine, one by one."""
-    given, problem = problem.prior, with_guard(program, problem, strength)
-    objective = Objective.of(problem, engine)
-
-    def run_one(start_key: PRNGKeyArray) -> Solution:
-        first = first_mixture(program, start_key, problem) if initial is None else initial
-        # a start of another precision would change the type of the loop's carry
-        return run(objective, solver, cast(first, problem.dtype), limits)
-
-    keys = start_keys(key, program.n_init)
-    if program.n_init == 1:
-        best = run_one(keys[0])
+    state: Any,
+    most: Array,
+) -> tuple[Solution, Relay | Abreast, Account]:
+    """A leg of all starts, and the best so far, in the units of the rows."""
+    objective, begin = _begin(program, problem, key, strength, engine, initial)
+    told, n_init = (objective, solver, limits, begin), program.n_init
+    if isinstance(state, Relay):
+        solutions, state, account = in_relay(*told, _every, n_init, state, most)
     else:
-        in_turn = sum(leaf.size for leaf in jax.tree.leaves(problem.x)) > SIDE_BY_SIDE
-        each = functools.partial(jax.lax.map, run_one) if in_turn else jax.vmap(run_one)
-        solutions = each(keys)
-        best = index(solutions, best_start(solutions))
-    return best.out_of(cast(frame, problem.dtype), given)
+        solutions, state, account = abreast(*told, n_init, state, most)
+    best = index(solutions, best_start(solutions))
+    return best.out_of(cast(frame, problem.dtype), problem.prior), state, account
+
+
+def _every(lane: Array) -> bool:
+    """All components are meant."""
+    del lane
+    return True
 
 
 def _report(
-    solution: Solution, program: Program, coupling: Coupling, rows: PyTree, weights: Any
+    solution: Solution,
+    program: Program,
+    coupling: Coupling,
+    rows: PyTree,
+    weights: Any,
+    watch: Watch,
 ) -> None:
     status = Status(int(solution.status))
     if status == Status.CONVERGED:
@@ -184,7 +278,10 @@ def _report(
     # on the floor it is finite and says what it is; without one nothing regular was found
     if status > Status.COLLAPSED or (status == Status.COLLAPSED and program.guard != "floor"):
         raise FitError(f"{status.name} in every start. {text}", solution)
-    message = f"{status.name} after {int(solution.n_steps)} steps. {text}"
+    ended, steps = status.name, int(solution.n_steps)
+    if status == Status.INTERRUPTED:
+        ended, steps = f"{ended} by {watch.reason}", watch.n_steps
+    message = f"{ended} after {steps} steps. {text}"
     # 3: the warning names the line that called `fit`
     warnings.warn(message, ConvergenceWarning, stacklevel=3)
 

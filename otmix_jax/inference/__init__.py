@@ -1,5 +1,6 @@
 """Inference: how sure the data make us of an answer."""
 
+from . import table_errors as table_errors
 from .coefficient_table import Coefficients as Coefficients
 from .coefficient_table import coefficients as coefficients
 from .comparison import Transported as Transported

@@ -88,7 +88,9 @@ def bootstrap_lrt(
         starts = replace(starts, n_init=SEARCHES)
     k, count = check_count(k, "k"), check_count(n_replications, "n_replications")
     fitted, draws, search = jax.random.split(check_key(key), 3)
-    null = fit(x, k, key=fitted, family=family, covariance=covariance).mixture
+    first = fit(x, k, key=fitted, family=family, covariance=covariance)
+    _go_on(first)
+    null = first.mixture
     check_drawable(null)
     n = len(jax.tree.leaves(rows_for(null, x))[0])
     keys = jax.random.split(draws, count)
@@ -99,9 +101,11 @@ def bootstrap_lrt(
         with warnings.catch_warnings():
             # of samples: what they end as is part of the law of the ratio
             warnings.simplefilter("ignore", ConvergenceWarning)
-            return fit_batch(
+            batch = fit_batch(
                 tables, components, key=search, family=family, covariance=covariance, starts=starts
             )
+        _go_on(batch)
+        return batch
 
     fewer, more = fits(k), fits(k + 1)
     for batch in (fewer, more):
@@ -115,3 +119,9 @@ def bootstrap_lrt(
     counted = ratio[1:][np.isfinite(ratio[1:])]
     p_value = (1 + np.sum(counted >= ratio[0])) / (1 + len(counted))
     return RatioTest(float(ratio[0]), float(p_value), ratio[1:], fewer[0], more[0])
+
+
+def _go_on(answer: Solution | Batch) -> None:
+    """Passes a Ctrl-C on that a fit took for a request: a part of the fits is no test."""
+    if (np.asarray(answer.status) == Status.INTERRUPTED).any():
+        raise KeyboardInterrupt

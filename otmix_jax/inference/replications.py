@@ -2,6 +2,7 @@
 
 import functools
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,8 @@ from ..adjoints import Adjoint, Implicit, Stop
 from ..core.buckets import bucket, returned
 from ..core.compiling import Quick, in_turn, is_staged, is_traced
 from ..core.tree import cast, pytree, static
+from ..fitting import ConvergenceWarning, Report
+from ..fitting.control import Watch, clock
 from ..fitting.edge import check_solver
 from ..model import Mixture, Objective, Problem, Solution
 from ..solvers import Limits, Solver, Squarem
@@ -23,6 +26,8 @@ GAP = 1e-6
 """Nats: the answer is then sqrt(2 GAP), about a thousandth, of a standard error off."""
 LANES = 64
 """Replications of a program on a CPU, one after another: none waits for the longest."""
+STEPS = 16
+"""Of a replication, roughly, before any was run."""
 WORK = 2**26
 """Rows x columns x components x replications from which on a faster program is worth its time."""
 
@@ -36,6 +41,9 @@ def parametric_bootstrap(
     solver: Solver = Squarem(),
     tolerance: Array | float | None = None,
     max_steps: Array | int = 2000,
+    progress: bool | Callable[[int, int], Any] = False,
+    time_limit: float | None = None,
+    callback: Callable[[Report], Any] | None = None,
 ) -> Solution:
     """Fits to samples of the mixture itself: the sampling law of its estimate, by simulation.
 
@@ -51,9 +59,16 @@ def parametric_bootstrap(
         tolerance: see `solve`. None: until all further steps together are estimated to win no more
             than 1e-6 nats of the total log-likelihood, a thousandth of a standard error.
         max_steps: see `solve`.
+        progress: see `fit_batch`; this and the next two count for nothing under `jit`.
+        time_limit: see `fit`; of a stop fewer replications come back. On an accelerator all run
+            at once, and nothing stops them.
+        callback: see `fit`.
 
     Returns:
         A batch of `Solution`: its leaves have a first axis [n_replications]. Look at its `status`.
+
+    Warns:
+        ConvergenceWarning: where it was stopped.
 
     Example:
         >>> import jax, otmix_jax as om
@@ -64,7 +79,20 @@ def parametric_bootstrap(
     """
     check_solver(solver)
     task = Task(key, mixture, n, solver, limits(tolerance, max_steps), bucket(n), Drawn())
-    return run(task, n_replications)
+    with Watch(progress, time_limit, callback) as watch:
+        fits = run(task, n_replications, watch)
+    report(watch, len(fits.status), n_replications)
+    return fits
+
+
+def report(watch: Watch, count: int, n_replications: int) -> None:
+    """Warns of a stop, at the caller of the public function."""
+    if watch.cut:
+        message = (
+            f"INTERRUPTED by {watch.reason} after {count} of {n_replications} replications: "
+            "fewer make standard errors and quantiles noisier."
+        )
+        warnings.warn(message, ConvergenceWarning, stacklevel=3)
 
 
 def limits(tolerance: Array | float | None, max_steps: Array | int) -> Limits:
@@ -143,18 +171,30 @@ def _without(task: "Task", key: Array, count: Array, number: Array) -> Array:
 _WEIGHTS = {"resample": _resampled, "weighted": _dirichlet, "jackknife": _without}
 
 
-def run(task: "Task", n_replications: int) -> Solution:
-    """All replications, in the programs that their number and size are worth."""
+def run(task: "Task", n_replications: int, watch: Watch) -> Solution:
+    """All replications, in the programs that their number and size are worth, or the first ones."""
     if is_traced(task) or is_staged():
         return _at_once(task, n_replications)
     columns = sum(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(_row(task)))
-    work = task.size * columns * task.mixture.n_components * n_replications
-    cpu, quick = jax.default_backend() == "cpu", work < WORK
+    work = task.size * columns * task.mixture.n_components
+    cpu, quick = jax.default_backend() == "cpu", work * n_replications < WORK
     size = LANES if cpu else bucket(n_replications)
-    starts = range(0, max(n_replications, 1), size)
     block: Callable[..., Solution] = functools.partial(_block, quick, task, cpu, size)
-    parts = [block(first, min(size, n_replications - first)) for first in starts]
-    return jax.tree.map(functools.partial(_joined, n_replications), *parts)
+    watch.stage("bootstrap", n_replications, unit="replications")
+    parts, counts, done = [], [], 0
+    while True:
+        # accelerators run a whole block whatever is meant of it
+        most = int(min(size, watch.steps(STEPS * work))) if cpu else size
+        counts.append(min(most, n_replications - done))
+        begun = clock()
+        parts.append(block(done, counts[-1]))
+        # the wait for it
+        steps = int(np.sum(np.asarray(parts[-1].n_steps)[: counts[-1]]))
+        watch.paced(STEPS * work * counts[-1], clock() - begun)
+        watch.note(steps, counts[-1])
+        done += counts[-1]
+        if done >= n_replications or watch.stops():
+            return jax.tree.map(functools.partial(_joined, tuple(counts)), *parts)
 
 
 @pytree
@@ -203,6 +243,6 @@ def _many(task: Task, alone: bool, size: int, first: Array, count: Array) -> Sol
 _block = Quick(_many, static_argnums=(1, 2))
 
 
-def _joined(total: int, *parts: Array) -> Array:
-    whole = np.concatenate([np.asarray(part) for part in parts])[:total]
-    return returned(whole, parts[0])
+def _joined(counts: tuple[int, ...], *parts: Array) -> Array:
+    meant = [np.asarray(part)[:count] for part, count in zip(parts, counts, strict=True)]
+    return returned(np.concatenate(meant), parts[0])

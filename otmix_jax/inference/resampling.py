@@ -1,5 +1,6 @@
 """Standard errors by the bootstrap, of any family."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,12 +13,14 @@ from ..core.buckets import bucket, padded
 from ..core.reading import numbers
 from ..core.status import Status
 from ..core.tree import is_float, pytree
+from ..fitting import Report
+from ..fitting.control import Watch
 from ..fitting.edge import check_key, check_solver
 from ..model import Mixture, Solution
 from ..model.mixtures import rows_for
 from ..solvers import Solver, Squarem
 from .errors import Errors, quantities
-from .replications import Drawn, Reweighted, Task, limits, run
+from .replications import Drawn, Reweighted, Task, limits, report, run
 
 KINDS = ("resample", "weighted", "jackknife", "parametric")
 
@@ -46,6 +49,9 @@ def bootstrap(
     solver: Solver = Squarem(),
     tolerance: Array | float | None = None,
     max_steps: Array | int = 2000,
+    progress: bool | Callable[[int, int], Any] = False,
+    time_limit: float | None = None,
+    callback: Callable[[Report], Any] | None = None,
 ) -> Bootstrap:
     """Standard errors of all parameters, in their own units, from fits to replications of the data.
 
@@ -67,9 +73,16 @@ def bootstrap(
         solver: how each is fitted.
         tolerance: see `parametric_bootstrap`.
         max_steps: see `solve`.
+        progress: see `fit_batch`.
+        time_limit: see `parametric_bootstrap`. A jackknife that was stopped knows the first rows
+            alone, and takes the others to be like them.
+        callback: see `fit`.
 
     Raises:
         ValueError: for a kind that is none, and for rows that are not the mixture's.
+
+    Warns:
+        ConvergenceWarning: where it was stopped.
 
     Example:
         >>> import otmix_jax as om
@@ -98,9 +111,12 @@ def bootstrap(
         check_key(key), mixture, n, solver, limits(tolerance, max_steps), size, draw,
         solution.learns_weights,
     )  # fmt: skip
-    fits = run(task, len(count) if jackknife else n_replications)
+    total = len(count) if jackknife else n_replications
+    with Watch(progress, time_limit, callback) as watch:
+        fits = run(task, total, watch)
     healthy = np.asarray(fits.status) <= Status.STALLED
-    return _spread(fits, healthy, count if jackknife else None, n)
+    report(watch, len(healthy), total)
+    return _spread(fits, healthy, count[: len(healthy)] if jackknife else None, n)
 
 
 def _present(mixture: Mixture, x: PyTree, sample_weight: Any) -> tuple[PyTree, np.ndarray]:
