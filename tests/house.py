@@ -79,7 +79,8 @@ if __name__ == "__main__":
     tables["race"] = tables["small"]
     for name, x in tables.items():
         starts = om.Starts() if name == "race" else om.Starts(n_init=1)
-        files, classes, way = walk(lambda x=x, s=starts: om.fit(x, 2, key=0, starts=s))
+        fit = om.fit  # found, which is loading
+        files, classes, way = walk(lambda x=x, s=starts: fit(x, 2, key=0, starts=s))
         print(f"{name}: {len(files)} files, {len(classes)} classes")
         print("  " + ", ".join(sorted(files)) + "\n  " + ", ".join(sorted(classes)))
         within = len({file for file, _ in way})

@@ -227,14 +227,14 @@ def test_foreign_files_are_refused_with_what_was_found(tmp_path):
             om.load(path)
 
 
-def resealed(content, change):
+def resealed(content, change, compression=zipfile.ZIP_STORED):
     """A file with another header or members, and the right checksum."""
     with zipfile.ZipFile(io.BytesIO(content)) as old:
         members = {name: old.read(name) for name in old.namelist()}
     header = json.loads(members.pop("header.json"))
     change(header, members)
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as new:
+    with zipfile.ZipFile(buffer, "w", compression) as new:
         new.writestr("header.json", json.dumps(header))
         for name, member in members.items():
             new.writestr(name, member)
@@ -245,6 +245,24 @@ def resealed(content, change):
 
 def narrower(header, members):
     header["arrays"][0]["shape"] = [3]
+
+
+def array_of(dtype, shape):
+    """The bytes of an array that declares so much, and holds nothing."""
+    buffer = io.BytesIO()
+    told = {"descr": dtype, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, told)
+    return buffer.getvalue()
+
+
+def huge(header, members):
+    header["arrays"][0]["shape"] = [10**15]
+    members["leaf_0.npy"] = array_of("<f8", (10**15,))
+
+
+def objects(header, members):
+    header["arrays"][0]["dtype"] = "object"
+    members["leaf_0.npy"] = array_of("|O", (2,))
 
 
 def without(header, members):
@@ -293,6 +311,8 @@ def nonsense(header, members):
     ("change", "found"),
     [
         (narrower, r"leaf_0.npy is .*\[2\].*says .*\[3\]"),
+        (huge, r"declares \(1000000000000000,\) of float64, and holds 0 bytes"),
+        (objects, "leaf_0.npy is object"),
         (without, "members"),
         (more, "members"),
         (unused, "1 of its arrays belong to nothing"),
@@ -308,6 +328,13 @@ def nonsense(header, members):
 def test_what_is_sealed_but_wrong_is_refused(content, change, found):
     with pytest.raises(ValueError, match=found):
         read(resealed(content, change))
+
+
+def test_compressed_members_are_refused(content):
+    """They could unpack to any size."""
+    deflated = resealed(content, lambda header, members: None, zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match="compressed members"):
+        read(deflated)
 
 
 def test_resealing_itself_changes_nothing(content, solution):

@@ -293,6 +293,8 @@ def _opened(content: bytes, source: str) -> tuple[dict[str, Any], dict[str, byte
             "another copy, or save it anew"
         )
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if any(one.compress_type != zipfile.ZIP_STORED for one in archive.infolist()):
+            raise ValueError(f"{source} has compressed members, which this format has not")
         members = {name: archive.read(name) for name in archive.namelist()}
     header = json.loads(members[HEADER])
     found = (header.get("format"), header.get("version"))
@@ -346,18 +348,25 @@ def _npy(array: np.ndarray) -> bytes:
 
 
 def _read(content: bytes, entry: dict[str, Any], name: str) -> tuple[np.ndarray, str]:
-    """An array, and where it was."""
+    """An array, and where it was. Nothing is allocated for a size that is only declared."""
     buffer = io.BytesIO(content)
-    array = np.lib.format.read_array(buffer, allow_pickle=False)
-    dtype = jnp.dtype(entry["dtype"])
-    if dtype.kind == "V" and array.dtype.kind == "u" and array.dtype.itemsize == dtype.itemsize:
-        array = array.view(dtype)
-    found, said = (array.dtype.name, list(array.shape)), (dtype.name, entry["shape"])
-    if found != said or buffer.read(1):
-        raise ValueError(f"{name} is {found}, and the header says {said}")
+    if np.lib.format.read_magic(buffer) != (1, 0):
+        raise ValueError(f"{name} is of another npy format")
+    shape, fortran, stored = np.lib.format.read_array_header_1_0(buffer)
+    dtype, held = jnp.dtype(entry["dtype"]), content[buffer.tell() :]
+    kind = stored.kind if dtype.kind != "V" else dtype.kind  # as `_npy` stores it
+    found, said = (kind, stored.itemsize, list(shape)), (dtype.kind, dtype.itemsize, entry["shape"])
+    if found != said or fortran or stored.hasobject:
+        raise ValueError(
+            f"{name} is {stored} {list(shape)}, and the header says {dtype} {entry['shape']}"
+        )
+    if len(held) != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{name} declares {shape} of {stored}, and holds {len(held)} bytes")
     if entry["kind"] not in ("device", "host", "number"):
         raise ValueError(f"{name} is of kind {_quoted(entry['kind'])}")
-    return array.astype(dtype.newbyteorder("="), copy=False), entry["kind"]
+    little = stored if dtype.kind != "V" else dtype
+    array = np.frombuffer(held, little).reshape(shape)
+    return array.astype(dtype.newbyteorder("=")), entry["kind"]
 
 
 def _digest(content: bytes) -> bytes:

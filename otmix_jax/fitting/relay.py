@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jaxtyping import Bool, Int
 
@@ -244,4 +245,5 @@ def _blank(make: Callable[..., Any], structure: Any, kinds: tuple, beside: Any) 
 
 
 def _filled(shapes: Any) -> Any:
-    return jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), shapes)
+    # made on the host: on a device each shape would be a program
+    return jax.device_put(jax.tree.map(lambda one: np.zeros(one.shape, one.dtype), shapes))

@@ -102,7 +102,7 @@ def fit(
         starts: how many, from where; see `Starts`. By default a race; `Starts(n_init=8)` runs 8
             from k-means, each to its end.
         limits: when to stop; see `solvers.Limits`. By default once all further steps together are
-            estimated to win less than .001 nats of the total log-likelihood.
+            estimated to win less than 1e-6 nats of the total log-likelihood.
         solver: `EM()`, `Squarem()`, `Gradient(optimizer)`, ...
         engine: how a pass over the rows is made; None chooses by shape (see `explain`).
         progress: True shows how far it is, by tqdm where that is installed.
