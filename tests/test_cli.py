@@ -21,6 +21,7 @@ from sklearn.metrics import adjusted_rand_score
 import otmix_jax as om
 from otmix_jax.cli import reports
 from otmix_jax.cli.main import main
+from otmix_jax.cli.tables import read_table
 
 PENGUINS = str(Path(__file__).parent / "data" / "penguins.csv")
 BILL = ["bill_len", "bill_dep"]
@@ -136,6 +137,19 @@ def test_every_format_is_read(run, whole, model, kind, tmp_path):
     assert ran.code == 0, ran.err
     expected = om.load(model).mixture.predict(frame[BILL].to_numpy())
     assert np.array_equal(ran.table["component"], expected)
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "byte order mark"])
+def test_a_first_line_of_numbers_is_a_row(tmp_path, mark):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(f"{mark}1,nan\r\n3,4\r\n".encode())
+    columns = read_table(str(path)).columns
+    np.testing.assert_array_equal([columns["0"], columns["1"]], [[1, 3], [np.nan, 4]])
+    path.write_bytes(f"{mark}1,b\n3,4\n".encode())
+    assert {name: cells.tolist() for name, cells in read_table(str(path)).columns.items()} == {
+        "1": [3],
+        "b": [4],
+    }
 
 
 def test_columns_go_by_their_names(run, whole, model, tmp_path):

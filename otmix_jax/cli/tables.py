@@ -115,9 +115,13 @@ def _read(file: BinaryIO, kind: str) -> dict[str, np.ndarray]:
         # in one block: what a column holds is decided by all its rows
         size = max(1 << 20, file.seek(0, io.SEEK_END) + 1)
         file.seek(0)
+        names = _numbered(file.readline(), FORMATS[kind])
+        file.seek(0)
         found = arrow.csv.read_csv(
             file,
-            read_options=arrow.csv.ReadOptions(block_size=min(size, 2**31 - 1), use_threads=False),
+            read_options=arrow.csv.ReadOptions(
+                block_size=min(size, 2**31 - 1), use_threads=False, column_names=names
+            ),
             parse_options=arrow.csv.ParseOptions(delimiter=FORMATS[kind], newlines_in_values=True),
             convert_options=arrow.csv.ConvertOptions(strings_can_be_null=True),
         )
@@ -125,6 +129,15 @@ def _read(file: BinaryIO, kind: str) -> dict[str, np.ndarray]:
     if len(set(names)) < len(names):
         raise ValueError(f"the columns need different names, not {names}")
     return {name: _cells(found.column(i), name) for i, name in enumerate(names)}
+
+
+def _numbered(line: bytes, separator: str) -> list[str] | None:
+    """Names for the columns of a table whose first line holds numbers alone: it has no header."""
+    cells = next(csv.reader([line.decode("utf-8-sig", "replace")], delimiter=separator), [])
+    try:
+        return [str(i) for i, _ in enumerate(map(float, cells))] or None
+    except ValueError:
+        return None
 
 
 def _arrow(kind: str) -> Any:
