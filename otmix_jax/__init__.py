@@ -1,5 +1,6 @@
 """Mixture models as optimal transport, in JAX. What is named here is loaded at its first use."""
 
+import os as _os
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
@@ -80,6 +81,9 @@ _PLACES = {
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = ["__version__", *_ROOMS, *_PLACE_OF]  # noqa: PLE0604  # pyright: ignore
+
+if _os.environ.get("OTMIX_JAX_CACHE"):  # whatever else is compiled is to be kept from here on
+    _import_module(".core", __name__)
 
 
 def __getattr__(name: str) -> object:

@@ -51,8 +51,8 @@ class BayesianGaussianMixture(  # type: ignore[misc]
         >>> from otmix_jax.sklearn import BayesianGaussianMixture
         >>> X = np.array([[1, 2], [1, 4], [1, 0], [4, 2], [12, 4], [10, 7]])
         >>> BayesianGaussianMixture(n_components=2, random_state=42).fit(X).means_.round(2)
-        array([[2.49, 2.29],
-               [8.45, 4.52]])
+        array([[2.5 , 2.29],
+               [8.46, 4.52]])
     """
 
     def _run(self, rows: np.ndarray, weights: np.ndarray | None, before: float) -> Run:
