@@ -77,9 +77,9 @@ if __name__ == "__main__":
     tables = {"small": om.datasets.old_faithful().x, "large": rng.normal(size=(20_000, 2))}
     tables["large"][:9000] += 9
     tables["race"] = tables["small"]
+    fit = om.fit  # found before, which is loading
     for name, x in tables.items():
         starts = om.Starts() if name == "race" else om.Starts(n_init=1)
-        fit = om.fit  # found, which is loading
         files, classes, way = walk(lambda x=x, s=starts: fit(x, 2, key=0, starts=s))
         print(f"{name}: {len(files)} files, {len(classes)} classes")
         print("  " + ", ".join(sorted(files)) + "\n  " + ", ".join(sorted(classes)))

@@ -362,6 +362,7 @@ def test_memory_does_not_grow_with_the_steps(rows):
     assert unrolled.temp_size_in_bytes > 2 * implicit[1], "what the check would see"
 
 
+@pytest.mark.slow
 def test_new_numbers_trace_once(rows):
     initial = start(rows, 2, "spherical")
 

@@ -358,6 +358,7 @@ def test_quantiles_of_counts_are_counts():
 # density levels and modes
 
 
+@pytest.mark.slow
 def test_density_levels(faithful):
     solution = om.fit(faithful, 3, covariance="tied", key=0)
     density, share = np.exp(solution.mixture.log_prob(faithful)), [0.25, 0.5, 0.75]

@@ -111,6 +111,7 @@ def test_buckets_and_slices_do_not_matter(monkeypatch):
         np.testing.assert_allclose(leaf, other, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_it_is_solve_under_vmap():
     """The pure way, on rows that need no standardisation of ours: equal up to rounding."""
     x = np.stack(ragged_list([60] * 4, seed=2))

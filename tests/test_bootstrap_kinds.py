@@ -35,6 +35,7 @@ def test_the_jackknife_of_one_gaussian_has_a_closed_form():
     assert errors.healthy.shape == (n,)
 
 
+@pytest.mark.slow
 def test_counts_are_repeated_rows():
     x, solution = one_gaussian()
     counts = np.arange(40) % 3

@@ -204,6 +204,7 @@ def test_plan_has_the_sizes_it_was_told(run, whole, model, tmp_path):
     assert free["value"] == pytest.approx(-density.mean(), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_select_and_a_range(run, whole, tmp_path):
     path = tmp_path / "choice.npz"
     asked = ("-c", ",".join(BILL), *ONE_START)
@@ -449,6 +450,7 @@ def test_plot_refuses(run, whole, model, tmp_path):
         assert ran.err.count("\n") == 1, ran.err
 
 
+@pytest.mark.slow
 def test_bench(run):
     shape = ("-n", 300, "-d", 2, "-k", 2, "--json", "--no-cache")
     found = run("bench", *shape, "--n-init", 1).json

@@ -124,6 +124,7 @@ def test_absent_components_and_others_than_gaussians():
         om.inference.wasserstein(mixed, mixed)
 
 
+@pytest.mark.slow
 def test_matching(faithful):
     a = mixture(0, 4)
     order = np.array([2, 0, 3, 1])

@@ -171,6 +171,7 @@ def test_a_kind_can_be_held(rows):
 # -- point masses and inflated zeros -----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_point_mass_beside_counts_is_the_zero_inflated_law():
     """Against the likelihood written out and minimised by another program."""
     rng = np.random.default_rng(2)

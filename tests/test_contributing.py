@@ -84,6 +84,7 @@ def test_a_solver_of_ones_own(faithful):
     np.testing.assert_allclose(patient.value, plain.value, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [Reference, Guarded])
 def test_an_execution_of_ones_own(faithful, kernel):
     mixture = start(faithful, 3)
@@ -108,6 +109,7 @@ def test_a_coupling_of_ones_own(faithful):
     assert 0.01 < abs(sizes[1] - 0.5).max() < abs(sizes[0] - 0.5).max() - 0.01
 
 
+@pytest.mark.slow
 def test_an_adjoint_and_an_initialiser_of_ones_own(faithful):
     x = jnp.asarray(faithful)
     starts = om.Starts(n_init=2, initializer=PRINTED["random_plan"])

@@ -207,6 +207,7 @@ def test_a_race_is_stopped_anywhere(faithful, legs, number):
     assert float(solution.value) == pytest.approx(mean_cost(solution.mixture, faithful), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_race_on_a_sample_is_stopped(legs):
     """What comes back is worth what it says on all rows."""
     rng = np.random.default_rng(0)
@@ -249,6 +250,7 @@ def test_select_marks_what_it_did_not_reach(faithful, legs):
     assert "INTERRUPTED" in str(choice)
 
 
+@pytest.mark.slow
 def test_select_is_stopped_at_its_first_return(faithful, legs):
     legs(300)
     for starts in (om.Starts(), om.Starts(n_init=2)):
@@ -298,6 +300,7 @@ def test_a_batch_is_stopped(monkeypatch, faithful):
     np.testing.assert_array_equal(part.value[done], whole.value[done])
 
 
+@pytest.mark.slow
 def test_a_bootstrap_is_stopped(monkeypatch, faithful):
     monkeypatch.setattr(Watch, "steps", lambda self, work: np.int32(5))
     solution = om.fit(faithful, 2, key=0)

@@ -121,6 +121,7 @@ def test_ott_sees_the_same_mixture(blobs):
         convert.from_ott([])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("components", list(convertible(NUMPYRO)))
 def test_numpyro_sees_the_same_mixture(components):
     mixture, x = mixture_of(components), contracts.rows_for(components)

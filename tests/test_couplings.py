@@ -100,6 +100,7 @@ HARD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", HARD)
 @pytest.mark.parametrize("coupling", [Balanced(), Penalized(2.0)], ids=["balanced", "penalized"])
 def test_hard_instances(case, coupling):

@@ -23,7 +23,9 @@ BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```\n(?:\s*^```text\n(.*?)^```)?",
 OURS = re.compile(r"^(cat \S+ \| )?otmix-jax ")
 SLOW = (
     "answers",
+    "batches",
     "command_line",
+    "directional",
     "gallery",
     "infinite",
     "large",
@@ -91,9 +93,16 @@ def test_page(page, tmp_path, monkeypatch):
             assert printed == expected
 
 
+DOORS = ("fitting.single", "fitting.selection", "model.certificates", "core.files")
+"""Modules whose examples run in the default suite; those of others in the slow one."""
+
+
 def modules():
-    found = pkgutil.walk_packages(om.__path__, "otmix_jax.")
-    return [info.name for info in found if not info.name.endswith("__main__")]
+    found = [info.name for info in pkgutil.walk_packages(om.__path__, "otmix_jax.")]
+    found = [name for name in found if not name.endswith("__main__")]
+    return [
+        pytest.param(name, marks=[] if name.endswith(DOORS) else pytest.mark.slow) for name in found
+    ]
 
 
 @pytest.mark.parametrize("name", modules())

@@ -383,6 +383,7 @@ def test_the_gradient_in_the_rows_holds_only_their_own_size():
     assert large - small < 2.2 * 8 * 3 * (65536 - 4096), (small, large)
 
 
+@pytest.mark.slow
 def test_a_gradient_holds_one_kernels_numbers():
     """The derivative of a choice of kernels would hold, for every row, what either needs."""
     k, d, size = 16, 6, 256
@@ -437,6 +438,7 @@ def _farthest(components):
     return form.amplification() - still.amplification()
 
 
+@pytest.mark.slow
 def test_a_batch_takes_the_safe_kernel_together():
     """One lane that needs it decides for all, so that a batch never pays for both kernels."""
     near, far = EXAMPLES["full"], dataclasses.replace(EXAMPLES["full"], mean=1e6 * jnp.eye(3, 2))

@@ -53,6 +53,7 @@ def test_a_component_on_one_row_collapses(structure):
     assert status(solution) == ("CONVERGED" if structure == "tied" else "COLLAPSED")
 
 
+@pytest.mark.slow
 def test_collinear_columns_collapse_without_a_ridge_and_not_with_one():
     line = np.random.default_rng(0).normal(size=(50, 1))
     x = np.hstack([line, 2 * line])

@@ -115,6 +115,7 @@ def test_the_gradient_path_ends_where_em_does(family):
     assert abs(float(by_em.value - by_gradient.value)) < 1e-6
 
 
+@pytest.mark.slow
 def test_the_derivative_of_an_answer(family):
     """By the implicit function theorem, as by finite differences of the answer."""
     if (name := type(family).__name__) in FLAT:

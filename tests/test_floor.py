@@ -107,6 +107,7 @@ def test_iris_stays_at_two_components():
     np.testing.assert_allclose(best.bic, 574.02, atol=0.01)
 
 
+@pytest.mark.slow
 def test_three_parallel_cigars_stay_three():
     rng = np.random.default_rng(1)
     x = np.concatenate(
@@ -184,6 +185,7 @@ def test_fewer_rows_than_columns_fit_with_a_warning(dtype):
     assert int(solution.n_steps) < 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_run_on_the_floor_stops(dtype):
     x = np.random.default_rng(0).normal(size=(60, 24)).astype(dtype)

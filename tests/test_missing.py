@@ -289,6 +289,7 @@ def test_select_knows_the_structures_by_name():
     np.testing.assert_allclose(choice.best_candidate.bic, solution.bic(90), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_priors_stand_in_the_units_of_the_rows():
     """A ridge is relative to the variance of what is there; pseudo-rows have all cells."""
     x, solution = groups()

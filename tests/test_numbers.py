@@ -152,6 +152,7 @@ def test_a_held_proportion_of_zero_leaves_the_answer_to_the_others():
     np.testing.assert_allclose(moved[:, 1:], jax.jacrev(means)(WEIGHTS[1:], mean[1:]), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_proportions_that_are_held_are_no_parameters(blobs):
     """3 means and a shared matrix in the plane are 6 + 3 numbers, 2 more with proportions."""
     initial = start(blobs, 3, covariance="tied")

@@ -373,6 +373,7 @@ def test_frozen_parts_stay_and_em_meets_the_gradient_path(blobs, structure, part
     assert status(em) == "CONVERGED"
 
 
+@pytest.mark.slow
 def test_the_derivative_with_frozen_means_is_that_of_the_answer(blobs):
     first = start(blobs, k=2)
     initial = om.Mixture(first.log_weights, Frozen(first.components, "mean"))

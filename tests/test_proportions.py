@@ -237,6 +237,7 @@ def _all_of(table, a):
     return found.weights, found.value, found.gap
 
 
+@pytest.mark.slow
 def test_derivatives_are_those_of_differences():
     """In likelihoods and row weights, where a few of the columns have weight."""
     table, rng = normals(40, 5, seed=4), np.random.default_rng(0)
@@ -289,6 +290,7 @@ def test_derivatives_go_through_components():
     np.testing.assert_allclose(dot, difference, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_components_are_read_tile_by_tile():
     """The same as their matrix, which the tiles never hold; and the value is that of transport."""
     rng = np.random.default_rng(0)

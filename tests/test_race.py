@@ -626,6 +626,7 @@ def test_the_race_finds_nearly_all_of_the_best_known_optima():
     assert max(below.values()) <= 10, missed
 
 
+@pytest.mark.slow
 def test_candidates_are_as_good_as_fits_of_their_own():
     x = om.datasets.galaxies().x / 1000
     choice = om.select(x, range(1, 5), key=0)
