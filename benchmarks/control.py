@@ -2,7 +2,7 @@
 
 One program runs all legs, so the steps are the same ones. A job is timed in one go (a leg as long
 as the run), in legs as by default, and in legs with a bar, a limit and a callback; the three in
-turn, many times, and the least time of each counts: what else the machine does only adds to it.
+turn, many times, and the least CPU time of each counts: what else the machine does only adds to it.
 """
 
 import contextlib

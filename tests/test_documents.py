@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot
 import pytest
 
 import otmix_jax as om
@@ -50,6 +51,7 @@ def run_python(code, page, namespace):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(code, page, "exec"), namespace)
+    matplotlib.pyplot.close("all")  # as a notebook does after a cell
     return printed.getvalue()
 
 
