@@ -1,8 +1,13 @@
 """Float64, every warning an error, and shapes checked by beartype in every public function."""
 
 import os
+import signal
 from importlib import metadata
 from pathlib import Path
+
+# A job in the background of a script is born deaf to Ctrl-C, which some tests send.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests compile much and compute little: what compiles sooner is done sooner.
 # The second is unknown to later compilers, which would end the process.

@@ -564,15 +564,10 @@ def test_help_needs_no_jax(shell):
         "try: main()\n"
         "finally: print('jax' in sys.modules, 'numpy' in sys.modules, file=sys.stderr)"
     )
-    before = os.times()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    after = os.times()
     assert done.stderr == "False False\n"
     assert "--components" in done.stdout
     assert "--family" in done.stdout
-    # of the processor, which a busy machine does not change much
-    spent = after.children_user + after.children_system
-    assert spent - before.children_user - before.children_system < 0.5
 
 
 def test_progress_is_for_terminals(shell, whole):
