@@ -108,7 +108,7 @@ def test_the_jackknife_against_fits_one_by_one(faithful):
     np.testing.assert_allclose(errors.means, np.sqrt((len(x) - 1) * means.var(axis=0)), rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_how_many_components(faithful):
     """mclust's statistics: 319.07, p = .005, for one or two; 6.13, p = .58, for two or three.
 
@@ -125,7 +125,7 @@ def test_how_many_components(faithful):
     assert two.p_value < 0.1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_p_values_under_the_null_hypothesis():
     """One component is enough for rows of one: p is uniform; and items have the test too."""
     x = np.random.default_rng(5).normal(size=(60, 1))

@@ -608,7 +608,7 @@ def test_the_race_finds_the_best_known_optimum(name):
     np.testing.assert_allclose(again, float(solution.log_likelihood(len(x))), rtol=1e-10)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_race_finds_nearly_all_of_the_best_known_optima():
     """All cells that a hundredth of single starts find, thrice."""
     below, wrong = {}, []
