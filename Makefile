@@ -27,13 +27,13 @@ demo: $(VENV)/.installed-plot  ## fit Old Faithful two ways, print a table, writ
 	$(bin)/python -m otmix_jax.cli.demo
 
 test: $(VENV)/.installed-test  ## the default test suite
-	$(bin)/python -m pytest -n $(WORKERS) -m "not slow and not nightly and not gpu"
+	$(bin)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not nightly and not gpu"
 
 slow: $(VENV)/.installed-test  ## the tests marked slow
-	$(bin)/python -m pytest -n $(WORKERS) -m "slow and not nightly and not gpu"
+	$(bin)/python -m pytest -n $(WORKERS) --dist loadfile -m "slow and not nightly and not gpu"
 
 nightly: $(VENV)/.installed-test  ## the longest tests: bootstraps, coverage, large batches, basins
-	$(bin)/python -m pytest -n $(WORKERS) -m "nightly and not gpu"
+	$(bin)/python -m pytest -n $(WORKERS) --dist loadfile -m "nightly and not gpu"
 
 fuzz: $(VENV)/.installed-test  ## thousands of random inputs: the properties, and fits of adversarial data
 	HYPOTHESIS_PROFILE=long $(bin)/python -m pytest -n $(WORKERS) tests/test_properties.py

@@ -1,7 +1,10 @@
 """Float64, every warning an error, and shapes checked by beartype in every public function."""
 
+import functools
+import gc
 import os
 import signal
+import threading
 from importlib import metadata
 from pathlib import Path
 
@@ -25,10 +28,21 @@ import pytest
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_enable_x64", True)
-# Shared by the workers, and by the next run.
+# Shared by the workers and by the next run: most of ten thousand small programs are needed twice.
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent / ".jax_cache"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+# The programs that are kept are many objects to walk, and none of them garbage.
+gc.set_threshold(200_000, 20, 50)
+
+if metadata.version("jax") < "0.11":
+    # A context for each program is three quarters of its lowering, and more the more there are:
+    # later versions of JAX keep it.
+    from jax._src.interpreters import mlir  # noqa: TID251
+
+    context = functools.cache(lambda thread, make=mlir.make_ir_context: make())
+    mlir.make_ir_context = lambda: context(threading.get_ident())
 
 with install_import_hook("otmix_jax", "strictness.check"):
     import otmix_jax as om

@@ -159,6 +159,7 @@ def test_bad_problems_get_a_status_and_disturb_no_other():
     assert set(refused.tolist()) == {int(om.Status.NON_FINITE)}
 
 
+@pytest.mark.slow
 def test_weights_leave_rows_out_and_count_them_twice():
     rows = ragged_list([60])[0]
     padded = np.concatenate([rows, np.full((6, 2), np.nan)])

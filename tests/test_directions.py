@@ -200,7 +200,8 @@ def test_a_batch_leaves_out_what_all_its_data_sets_do():
         assert_same_mixture(batch[number].mixture, alone.mixture, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("structure", ["tied", pytest.param("diagonal", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("structure", ["tied", "diagonal"])
 def test_a_batch_starts_from_mixtures_of_all_columns(structure):
     """Each data set from its own: as `fit` does from the same one."""
     x = TABLES["constant"][0]

@@ -22,28 +22,14 @@ ROOT = Path(__file__).parent.parent
 DATA = ROOT / "tests" / "data"
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```\n(?:\s*^```text\n(.*?)^```)?", re.M | re.S)
 OURS = re.compile(r"^(cat \S+ \| )?otmix-jax ")
-SLOW = (
-    "answers",
-    "batches",
-    "command_line",
-    "directional",
-    "gallery",
-    "infinite",
-    "large",
-    "mixtures",
-    "scikit_learn",
-    "tour",
-    "variational",
-)
+FIRST = ("README.md", "docs/index.md", "docs/quick_start.md")  # the others in `make slow`
 WIDEST = 400_000  # bytes of a picture in a notebook
 
 
 def pages():
     found = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
     names = [str(page.relative_to(ROOT)) for page in found if BLOCK.search(page.read_text())]
-    return [
-        pytest.param(name, marks=[pytest.mark.slow] * (Path(name).stem in SLOW)) for name in names
-    ]
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in FIRST)) for name in names]
 
 
 def run_python(code, page, namespace):

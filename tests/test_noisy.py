@@ -571,6 +571,7 @@ def points(scale=1.0):
     return om.rows.noisy(x, covariance=noise)
 
 
+@pytest.mark.slow
 def test_a_component_may_have_no_extent():
     """Noise bounds the likelihood, so it is no spike; EM creeps there, other solvers need not."""
     rows = points()
@@ -643,6 +644,7 @@ def test_the_least_noise_of_rows():
 # -------------------------------------------------------------------------------- missing cells
 
 
+@pytest.mark.slow
 def test_missing_cells_are_asked_for():
     rows, _ = groups()
     rng = np.random.default_rng(0)

@@ -173,6 +173,7 @@ def test_proportions_that_are_held_are_no_parameters(blobs):
         np.testing.assert_allclose(answer.bic(60.0), bic, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_nor_are_they_in_a_choice(blobs):
     options = {"key": 0, "covariance": "spherical", "starts": om.Starts(n_init=2)}
     choice = om.select(blobs, [1, 3], goal=om.Goal(learn_weights=False), **options)

@@ -257,6 +257,7 @@ def test_model_is_fit(faithful):
     np.testing.assert_array_equal(again.predict_proba(faithful), model.predict_proba(faithful))
 
 
+@pytest.mark.slow
 def test_models_of_counts_and_columns():
     rng = np.random.default_rng(0)
     counts = np.concatenate([rng.poisson(2, 40), rng.poisson(15, 40)])[:, None]
