@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 DATA = ROOT / "tests" / "data"
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```\n(?:\s*^```text\n(.*?)^```)?", re.M | re.S)
 OURS = re.compile(r"^(cat \S+ \| )?otmix-jax ")
-FIRST = ("README.md", "docs/index.md", "docs/quick_start.md")  # the others in `make slow`
+FIRST = ("README.md", "docs/quick_start.md")  # the others in `make slow`
 WIDEST = 400_000  # bytes of a picture in a notebook
 
 
